@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+# A machine may keep wheels (a CPU build of torch, say) in a folder that pip knows; uv must be told.
+export UV_FIND_LINKS := $(shell pip config get global.find-links 2>/dev/null)
+PACKAGES := protos services/common services/restoration services/segmentation services/quantification services/training orchestrator
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.ready: locks/dev.txt $(foreach p,$(PACKAGES),$(p)/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==0.9.30"
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --no-deps -r locks/dev.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(foreach p,$(PACKAGES),-e $(p))
+	touch $@
+
+setup: $(VENV)/.ready  ## install every package into .venv from the committed locks
+
+demo: setup      ## make an experiment of phantoms and analyse it, on the CPU
+	$(BIN)/respan demo
+
+test: setup      ## fast tests: no GPU, no network, no download
+	$(BIN)/pytest -m "not slow and not gpu and not containers"
+
+test-all: setup  ## also slow and GPU tests
+	$(BIN)/pytest -m "not containers"
+
+protos: setup    ## regenerate protos/src from protos/respan
+	$(BIN)/python protos/generate.py protos/src
+
+check: setup     ## lint, types, import contracts, proto drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy services/common/src services/restoration/src services/segmentation/src services/quantification/src services/training/src orchestrator/src
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check protos/src
+
+.PHONY: help setup demo test test-all protos check

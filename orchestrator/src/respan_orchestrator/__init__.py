@@ -1,0 +1,1 @@
+"""RESPAN's orchestrator: command line, experiment folders, flows, ingest, export, report."""

@@ -1,0 +1,1 @@
+"""RESPAN's segmentation service."""

@@ -1,0 +1,1 @@
+"""RESPAN's training service."""

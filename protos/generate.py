@@ -30,7 +30,12 @@ def generate(out: Path) -> None:
 
 def differences(fresh: Path, committed: Path) -> list[str]:
     """Files that are missing from one side or not the same on both."""
-    names = {path.relative_to(side) for side in (fresh, committed) for path in side.rglob("*_pb2*.py*") if "__pycache__" not in path.parts}
+    names = {
+        path.relative_to(side)
+        for side in (fresh, committed)
+        for path in side.rglob("*_pb2*.py*")
+        if "__pycache__" not in path.parts
+    }
     return sorted(str(name) for name in names if not _same(fresh / name, committed / name))
 
 

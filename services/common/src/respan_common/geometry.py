@@ -49,7 +49,8 @@ class VoxelSpacing:
 
     def points_um(self, index_zyx: NDArray[np.generic]) -> NDArray[np.float64]:
         """Physical positions of voxel centers, shape (n, 3); voxel (0, 0, 0) sits at 0."""
-        return np.asarray(index_zyx, dtype=np.float64) * np.asarray(self.zyx)
+        points: NDArray[np.float64] = np.asarray(index_zyx, dtype=np.float64) * np.asarray(self.zyx)
+        return points
 
 
 def whole(shape_zyx: Zyx) -> Box:

@@ -76,7 +76,11 @@ class SegmentationParams(StageParams):
     @property
     def step(self) -> float:
         """The step size that applies."""
-        return self.step_size if self.step_size is not None else {"fast": 0.75, "exact": 0.5}[self.preset]
+        return (
+            self.step_size
+            if self.step_size is not None
+            else {"fast": 0.75, "exact": 0.5}[self.preset]
+        )
 
     @property
     def mirrors(self) -> bool:
@@ -137,7 +141,7 @@ class SynthesisParams(StageParams):
     timepoints: PositiveInt = 1
     """Time points. Only 1 is built so far."""
     snr: Snr | Literal["mixed"] = "typical"
-    """Photons at a spine head: easy 100, typical 50, hard 15, extreme 5; mixed: drawn anew per volume."""
+    """Photons at a spine head: easy 100, typical 50, hard 15, extreme 5; mixed: any, per volume."""
     seed: NonNegativeInt = 0
     """The same seed gives the same volumes."""
 

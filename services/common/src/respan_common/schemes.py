@@ -78,5 +78,7 @@ _HINT = (
 def _role_of(name: str, labels: Mapping[str, int]) -> str:
     role = _ALIASES.get(name.strip().lower().replace("_", " ").replace("-", " "))
     if role is None:
-        raise ModelError(f"the model has a label '{name}' whose meaning is unknown, among {sorted(labels)}; {_HINT}")
+        raise ModelError(
+            f"the model has a label '{name}' of unknown meaning, among {sorted(labels)}; {_HINT}"
+        )
     return role

@@ -1,0 +1,307 @@
+"""Publish, then believe: a stage's unfinished work, kept where nobody mistakes it for a result.
+
+    with drafting(store, key, report) as draft:
+        if draft.finished is not None:
+            return draft.finished                      # same input, parameters and model
+        labels = draft.labels("labels/classes", shape_zyx, spacing, np.uint8)
+        for block in grid(shape_zyx, labels.block_zyx):
+            if not draft.is_done(f"classes {block.number}"):
+                labels.write(block.inner, ...)
+                draft.mark_done(f"classes {block.number}")
+        return draft.publish(numbers={...})
+
+A draft lives in `<store>/.respan/partial/<stage>/`. A killed stage finds its finished blocks there
+again if its key is the same; another key wipes them. Publishing renames every output into the store
+and writes the completion record last. A crash between the renames is finished by the next attempt.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from respan_common import ngff
+from respan_common.errors import VolumeFormatError
+from respan_common.events import Reporter
+from respan_common.geometry import VoxelSpacing, Zyx
+from respan_common.locks import exclusive
+from respan_common.records import (
+    FOLDER,
+    StageKey,
+    StageRecord,
+    is_intact,
+    read_record,
+    record_path,
+    take_inventory,
+    write_text_durably,
+)
+from respan_common.volumes import (
+    LevelWriter,
+    build_pyramid,
+    read_level,
+    shard_files,
+    write_group_attributes,
+)
+
+
+@dataclass
+class _Group:
+    writer: LevelWriter
+    spacing: VoxelSpacing
+    averaged: bool
+    attributes: Callable[[list[Zyx]], dict[str, Any]]
+
+
+@dataclass
+class Draft:
+    """Unfinished work of one stage on one image."""
+
+    store: Path
+    key: StageKey
+    folder: Path
+    finished: StageRecord | None
+    """The record, if this very work has been done before."""
+    is_new_store: bool = False
+    _groups: dict[str, _Group] = field(default_factory=dict)
+    _done: set[str] = field(default_factory=set)
+    _started: float = field(default_factory=time.monotonic)
+
+    def image(
+        self,
+        group: str,
+        shape_czyx: tuple[int, int, int, int],
+        spacing: VoxelSpacing,
+        dtype: DTypeLike,
+        channel_names: Sequence[str],
+    ) -> LevelWriter:
+        """Start, or take up again, an image group ("" is the raw image)."""
+        writer = LevelWriter(self.folder / group, shape_czyx, dtype)
+
+        def attributes(factors: list[Zyx]) -> dict[str, Any]:
+            windows = _windows(self.folder / group, len(factors) - 1)
+            return ngff.image_attributes(
+                self.store.name.removesuffix(".ome.zarr"),
+                spacing,
+                factors,
+                channel_names,
+                windows,
+                writer.dtype,
+            )
+
+        self._groups[group] = _Group(writer, spacing, averaged=True, attributes=attributes)
+        return writer
+
+    def labels(
+        self,
+        group: str,
+        shape_zyx: Zyx,
+        spacing: VoxelSpacing,
+        dtype: DTypeLike,
+        *,
+        names: Mapping[int, str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> LevelWriter:
+        """Start, or take up again, a label group such as "labels/spines".
+
+        `names` says what single values mean; `attributes` are added to the group's own.
+        """
+        writer = LevelWriter(self.folder / group, shape_zyx, dtype)
+
+        def all_attributes(factors: list[Zyx]) -> dict[str, Any]:
+            own = ngff.label_attributes(group.rpartition("/")[2], spacing, factors, names or {})
+            return own | dict(attributes or {})
+
+        self._groups[group] = _Group(writer, spacing, averaged=False, attributes=all_attributes)
+        return writer
+
+    def file(self, name: str) -> Path:
+        """Where to write a plain file, such as "tables/spines.parquet", that is to be published."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def is_done(self, token: str) -> bool:
+        """Whether a piece of work was finished by this or an earlier attempt."""
+        return token in self._done
+
+    def mark_done(self, token: str) -> None:
+        """Remember that a piece of work is finished and on disk."""
+        with _log_of(self.folder).open("a", encoding="utf-8") as log:
+            log.write(token + "\n")
+        self._done.add(token)
+
+    def publish(
+        self, numbers: Mapping[str, float] | None = None, warnings: Sequence[str] = ()
+    ) -> StageRecord:
+        """Build pyramids, move everything into the store, and write the record.
+
+        Raises
+        ------
+        VolumeFormatError
+            If a shard was never written.
+        """
+        for name, group in self._groups.items():
+            _finish(self.folder / name, group)
+        record = StageRecord(
+            stage=self.key.stage,
+            digest=self.key.digest,
+            version=self.key.version,
+            inputs=dict(self.key.inputs),
+            params=dict(self.key.params),
+            model_digest=self.key.model_digest,
+            outputs={
+                name: take_inventory(
+                    self.folder,
+                    name,
+                    self._groups[name].writer.shape if name in self._groups else (),
+                    self._groups[name].writer.dtype.name if name in self._groups else "",
+                )
+                for name in [*self._groups, *self._files()]
+            },
+            numbers=dict(numbers or {}),
+            warnings=list(warnings),
+            seconds=round(time.monotonic() - self._started, 3),
+            finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        write_text_durably(_intent_of(self.folder), record.model_dump_json(indent=1))
+        _move_into_place(self.store, self.folder, record, is_new_store=self.is_new_store)
+        return record
+
+    def _files(self) -> list[str]:
+        paths = (
+            path.relative_to(self.folder)
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        )
+        groups = tuple(self._groups)
+        return [
+            str(path)
+            for path in paths
+            if not path.parts[0].startswith(".")
+            and path.name != "zarr.json"
+            and not any(str(path).startswith(f"{group}/") for group in groups if group)
+            and not ("" in groups and path.parts[0].isdigit())
+        ]
+
+
+@contextmanager
+def drafting(store: Path, key: StageKey, report: Reporter) -> Iterator[Draft]:
+    """Work of one stage inside an existing store; waits while another process does the same."""
+    with exclusive(store / FOLDER / f"{key.stage}.lock", report.check):
+        yield _open_draft(store, key, store / FOLDER / "partial" / key.stage, is_new_store=False)
+
+
+@contextmanager
+def drafting_store(store: Path, key: StageKey, report: Reporter) -> Iterator[Draft]:
+    """Work that makes a whole new store; an older store of that name is replaced at the end."""
+    with exclusive(store.parent / f".{store.name}.lock", report.check):
+        yield _open_draft(store, key, store.parent / f".{store.name}.partial", is_new_store=True)
+
+
+def _open_draft(store: Path, key: StageKey, folder: Path, *, is_new_store: bool) -> Draft:
+    _finish_interrupted_publication(store, folder, key, is_new_store=is_new_store)
+    record = read_record(store, key.stage)
+    if record is not None and record.digest == key.digest and is_intact(store, record):
+        old = record.model_copy(update={"is_old": True})
+        return Draft(store, key, folder, finished=old, is_new_store=is_new_store)
+    done = _finished_pieces(folder, key)
+    return Draft(store, key, folder, finished=None, is_new_store=is_new_store, _done=done)
+
+
+def _finished_pieces(folder: Path, key: StageKey) -> set[str]:
+    """Tokens of an earlier attempt with the same key; an attempt with another key is wiped."""
+    marker = folder / FOLDER / "key"
+    if marker.is_file() and marker.read_text(encoding="utf-8") == key.digest:
+        log = _log_of(folder)
+        return set(log.read_text(encoding="utf-8").splitlines()) if log.exists() else set()
+    shutil.rmtree(folder, ignore_errors=True)
+    write_text_durably(marker, key.digest)
+    return set()
+
+
+def _finish(folder: Path, group: _Group) -> None:
+    for leftover in folder.rglob("*.partial"):  # a write that was killed
+        leftover.unlink()
+    shape = group.writer.shape
+    written = sum(
+        1 for path in (folder / "0").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
+    if written != shard_files(shape):
+        raise VolumeFormatError(
+            f"{folder} has {written} of {shard_files(shape)} shards: a block was never written"
+        )
+    z, y, x = shape[-3:]
+    factors = ngff.pyramid_factors((z, y, x), group.spacing)
+    build_pyramid(folder, factors, averaged=group.averaged)
+    write_group_attributes(folder, group.attributes(factors))
+
+
+def _finish_interrupted_publication(
+    store: Path, folder: Path, key: StageKey, *, is_new_store: bool
+) -> None:
+    intent = _intent_of(folder)
+    if intent.is_file():
+        record = StageRecord.model_validate_json(intent.read_text(encoding="utf-8"))
+        if record.digest == key.digest:
+            _move_into_place(store, folder, record, is_new_store=is_new_store)
+
+
+def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_store: bool) -> None:
+    if is_new_store:
+        write_text_durably(record_path(folder, record.stage), record.model_dump_json(indent=1))
+        _intent_of(folder).unlink()
+        _replace(folder, store)
+        return
+    record_path(store, record.stage).unlink(missing_ok=True)
+    for output in record.outputs:
+        if (folder / output).exists():  # else an interrupted attempt has moved it already
+            _replace(folder / output, store / output)
+    _list_labels(store)
+    write_text_durably(record_path(store, record.stage), record.model_dump_json(indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        trash = target.with_name(f".{target.name}.old")
+        shutil.rmtree(trash, ignore_errors=True)
+        target.rename(trash)
+        source.rename(target)
+        shutil.rmtree(trash, ignore_errors=True)
+    else:
+        source.replace(target)
+
+
+def _list_labels(store: Path) -> None:
+    labels = store / "labels"
+    if not labels.is_dir():
+        return
+    with exclusive(store / FOLDER / "labels.lock", lambda: None):
+        names = [path.parent.name for path in labels.glob("[!.]*/zarr.json")]
+        write_group_attributes(labels, ngff.labels_group_attributes(names))
+
+
+def _log_of(folder: Path) -> Path:
+    return folder / FOLDER / "done.log"
+
+
+def _intent_of(folder: Path) -> Path:
+    return folder / FOLDER / "publishing.json"
+
+
+def _windows(folder: Path, level: int) -> list[tuple[float, float]]:
+    """Grey values (1st and 99.8th percentile of the coarsest level) for a viewer's contrast."""
+    windows = []
+    for values in read_level(folder, level):
+        low, high = np.percentile(values, (1.0, 99.8))
+        windows.append((float(low), float(high)))
+    return windows

@@ -1,0 +1,82 @@
+"""Where and how a process runs. Never part of a request, never of a result.
+
+Read from the environment: `RESPAN_PORT`, `RESPAN_DATA_ROOTS=/data:/more`, and so on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda"]
+Roots = Annotated[list[Path], NoDecode]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a stage may use of its machine."""
+
+    device: Device = "auto"
+    threads: int = 0
+    """Processor threads; 0: all that this process may use."""
+
+    @property
+    def thread_count(self) -> int:
+        """Threads to start."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of one service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESPAN_", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback should have TLS and a token."""
+    port: NonNegativeInt = 0
+    """Port to listen on; 0: any free one."""
+    port_file: Path | None = None
+    """File that receives the port once the service is ready."""
+    data_roots: Roots = Field(default_factory=lambda: [Path.cwd()])
+    """Folders that requests may name, separated by the system's path separator."""
+    model_roots: Roots = Field(default_factory=list)
+    """Folders with models, likewise. Models may also lie under the data roots."""
+    device: Device = "auto"
+    """auto: the GPU when there is one. cuda: the GPU or an error."""
+    threads: NonNegativeInt = 0
+    """Processor threads of the worker; 0: all."""
+    keep_alive_s: NonNegativeFloat = 300.0
+    """An idle worker process, and the GPU memory it holds, goes after this time."""
+    grace_s: NonNegativeFloat = 10.0
+    """Time that running stages get after SIGTERM."""
+    tls_certificate: Path | None = None
+    """PEM file; with `tls_key` turns TLS on."""
+    tls_key: Path | None = None
+    """PEM file."""
+    tls_client_ca: Path | None = None
+    """PEM file; clients must then show a certificate that it signed (mTLS)."""
+    token: SecretStr | None = None
+    """Bearer token that every call must carry."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    log_json: bool = False
+    """One JSON object per log line."""
+
+    @field_validator("data_roots", "model_roots", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return (
+            [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+        )
+
+    @property
+    def runtime(self) -> Runtime:
+        """The part of the settings that stages see."""
+        return Runtime(self.device, self.threads)

@@ -1,0 +1,294 @@
+"""Read and write OME-Zarr arrays. The only module that knows Zarr and tensorstore.
+
+Voxels only: what they mean is in `ngff`, whether to believe them in `records`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import BloscCodec
+
+from respan_common import ngff
+from respan_common.blocks import grid
+from respan_common.errors import InputError, VolumeFormatError, VolumeNotFoundError
+from respan_common.geometry import Box, VoxelSpacing, Zyx, whole
+from respan_common.records import record_of, verify
+
+# 32 x 128 x 128 voxels decode in about a millisecond and are what a viewer asks for; shards of
+# 64 x 512 x 512 keep the number of files small. A shard has one writer, always.
+_CHUNK: Zyx = (32, 128, 128)
+_CHUNKS_PER_SHARD: Zyx = (2, 4, 4)
+_CACHE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One level of a published image or label image."""
+
+    store: Path
+    group: str
+    level: int
+    digest: str
+    """Digest of the record that vouches for it."""
+    attributes: dict[str, Any]
+
+    @cached_property
+    def _array(self) -> Any:
+        return _open_for_reading(self.store / self.group / str(self.level))
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the array is (c, z, y, x)."""
+        return len(self._array.shape) == 4
+
+    @property
+    def shape_zyx(self) -> Zyx:
+        """Voxels along each axis."""
+        z, y, x = self._array.shape[-3:]
+        return (z, y, x)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 1 for label images."""
+        return int(self._array.shape[0]) if self.has_channels else 1
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Labels of the channels."""
+        return ngff.channel_names_of(self.attributes) or [str(n + 1) for n in range(self.channels)]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel's value."""
+        dtype: np.dtype[Any] = np.dtype(self._array.dtype.numpy_dtype)
+        return dtype
+
+    @property
+    def spacing(self) -> VoxelSpacing:
+        """Voxel size of this level."""
+        return ngff.spacing_of(self.attributes, self.level)
+
+    def read(self, box: Box | None = None, channel: int = 1) -> NDArray[Any]:
+        """Voxels of one channel, shape (z, y, x).
+
+        Parameters
+        ----------
+        box
+            What to read; absent: everything.
+        channel
+            Counted from 1; label images have only one.
+
+        Raises
+        ------
+        InputError
+            If there is no such channel.
+        """
+        if not 1 <= channel <= self.channels:
+            raise InputError(
+                f"channel {channel} does not exist: {self.store.name} has {self.channels} "
+                f"channel{'s' if self.channels > 1 else ''}"
+            )
+        part = box if box is not None else whole(self.shape_zyx)
+        selected = self._array[(channel - 1, *part)] if self.has_channels else self._array[part]
+        return np.asarray(selected.read().result())
+
+
+def open_volume(store: Path, group: str = "", level: int = 0) -> Volume:
+    """Open a published image ("" is the raw one) or label image that agrees with its record.
+
+    Raises
+    ------
+    VolumeNotFoundError
+        If the store or the group does not exist or was never finished.
+    VolumeFormatError
+        If it no longer agrees with its record.
+    """
+    if not store.is_dir():
+        raise VolumeNotFoundError(f"there is no OME-Zarr at {store}")
+    record = record_of(store, group)
+    if record is None:
+        raise VolumeNotFoundError(f"{store} has no finished '{group or 'raw image'}'")
+    verify(store, group, record)
+    volume = Volume(store, group, level, record.digest, _read_attributes(store / group))
+    if volume.shape_zyx != record.outputs[group].shape[-3:] and level == 0:
+        raise VolumeFormatError(f"'{group}' of {store} has another shape than its record says")
+    return volume
+
+
+def exists(store: Path, group: str) -> bool:
+    """Whether a group has been published."""
+    return store.is_dir() and record_of(store, group) is not None
+
+
+class LevelWriter:
+    """Writes level 0 of an unpublished group, shard by shard.
+
+    Parameters
+    ----------
+    folder
+        The group's folder; created, or taken up again if the same array is already there.
+    shape
+        (z, y, x) or (c, z, y, x).
+    dtype
+        Type of a voxel's value.
+    """
+
+    def __init__(self, folder: Path, shape: Sequence[int], dtype: DTypeLike) -> None:
+        self.folder = folder
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.block_zyx = _shard_shape(self.shape_zyx)
+        self._array = _array_at(folder / "0", self.shape, self.dtype)
+
+    @property
+    def shape_zyx(self) -> Zyx:
+        """Voxels along each axis."""
+        z, y, x = self.shape[-3:]
+        return (z, y, x)
+
+    def write(self, box: Box, values: NDArray[Any], channel: int = 1) -> None:
+        """Write whole shards of one channel.
+
+        `box` must start on shard borders and end on them or at the array's end: a shard that is
+        written in parts, or by two writers, can be lost in a crash.
+        """
+        for part, edge, size in zip(box, self.block_zyx, self.shape_zyx, strict=True):
+            assert part.start % edge == 0, f"{box} does not start on a shard"
+            assert part.stop % edge == 0 or part.stop == size, f"{box} does not end on a shard"
+        target = (channel - 1, *box) if len(self.shape) == 4 else box
+        self._array[target] = values.astype(self.dtype, copy=False)
+
+
+def build_pyramid(folder: Path, factors: Sequence[Zyx], *, averaged: bool) -> None:
+    """Write the coarser levels of a group from its level 0.
+
+    Parameters
+    ----------
+    folder
+        The group's folder.
+    factors
+        Factor of every level against level 0, starting with (1, 1, 1).
+    averaged
+        Mean of the fine voxels (images), or the first of them (labels: never a value that the
+        fine level does not have).
+    """
+    for level in range(1, len(factors)):
+        step = _ratio(factors[level], factors[level - 1])
+        fine = _open_for_reading(folder / str(level - 1))
+        z, y, x = ngff.level_shape(fine.shape[-3:], step)
+        coarse = _array_at(folder / str(level), (*fine.shape[:-3], z, y, x), fine.dtype.numpy_dtype)
+        for channel in range(fine.shape[0]) if len(fine.shape) == 4 else [...]:
+            for block in grid((z, y, x), _shard_shape((z, y, x))):
+                values = _coarse(fine[channel], block.inner, step, averaged=averaged)
+                coarse[(channel, *block.inner) if channel is not ... else block.inner] = values
+
+
+def _coarse(fine: Any, box: Box, step: Zyx, *, averaged: bool) -> NDArray[Any]:
+    region = tuple(
+        slice(part.start * factor, min(part.stop * factor, size))
+        for part, factor, size in zip(box, step, fine.shape, strict=True)
+    )
+    if not averaged:
+        stepped = tuple(
+            slice(part.start, part.stop, factor) for part, factor in zip(region, step, strict=True)
+        )
+        return np.asarray(fine[stepped].read().result())
+    values = np.asarray(fine[region].read().result())
+    missing = [(0, -size % factor) for size, factor in zip(values.shape, step, strict=True)]
+    if any(after for _, after in missing):
+        values = np.pad(values, missing, mode="edge")
+    z, y, x = (size // factor for size, factor in zip(values.shape, step, strict=True))
+    mean = values.reshape(z, step[0], y, step[1], x, step[2]).mean(axis=(1, 3, 5), dtype=np.float32)
+    coarse: NDArray[Any] = np.rint(mean) if np.issubdtype(values.dtype, np.integer) else mean
+    return coarse
+
+
+def read_level(folder: Path, level: int) -> NDArray[Any]:
+    """A whole level of an unpublished group; only for levels that fit memory."""
+    return np.asarray(_open_for_reading(folder / str(level)).read().result())
+
+
+def write_group_attributes(folder: Path, attributes: dict[str, Any]) -> None:
+    """Create a Zarr v3 group at `folder`, or replace its attributes."""
+    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "zarr.json.tmp"
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(folder / "zarr.json")
+
+
+def shard_files(shape: Sequence[int]) -> int:
+    """Number of shard files of an array of that shape, when every one of them is written."""
+    z, y, x = shape[-3:]
+    channels = shape[0] if len(shape) == 4 else 1
+    return channels * len(grid((z, y, x), _shard_shape((z, y, x))))
+
+
+def _read_attributes(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VolumeNotFoundError(f"{folder} is not a Zarr group") from error
+    except ValueError as error:
+        raise VolumeFormatError(f"{folder / 'zarr.json'} is not JSON: {error}") from error
+    return dict(content.get("attributes", {}))
+
+
+def _open_for_reading(folder: Path) -> Any:
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
+    }
+    try:
+        return tensorstore.open(spec, read=True, open=True).result()
+    except (ValueError, OSError) as error:
+        raise VolumeFormatError(f"{folder} cannot be opened as a Zarr array: {error}") from error
+
+
+def _array_at(folder: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+    lead = (1,) * (len(shape) - 3)
+    z, y, x = shape[-3:]
+    if (folder / "zarr.json").exists():
+        return zarr.open_array(folder, mode="r+", config={"write_empty_chunks": True})
+    return zarr.create_array(
+        folder,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=lead + _chunk_shape((z, y, x)),
+        shards=lead + _shard_shape((z, y, x)),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        fill_value=0,
+        dimension_names=["c", "z", "y", "x"][-len(shape) :],
+        # An absent chunk would be read as background: every one is written.
+        config={"write_empty_chunks": True},
+    )
+
+
+def _chunk_shape(shape_zyx: Zyx) -> Zyx:
+    z, y, x = (min(chunk, max(size, 1)) for chunk, size in zip(_CHUNK, shape_zyx, strict=True))
+    return (z, y, x)
+
+
+def _shard_shape(shape_zyx: Zyx) -> Zyx:
+    chunk = _chunk_shape(shape_zyx)
+    z, y, x = (
+        edge * min(most, -(-size // edge))
+        for edge, most, size in zip(chunk, _CHUNKS_PER_SHARD, shape_zyx, strict=True)
+    )
+    return (z, y, x)
+
+
+def _ratio(coarse: Zyx, fine: Zyx) -> Zyx:
+    z, y, x = (one // other for one, other in zip(coarse, fine, strict=True))
+    return (z, y, x)

@@ -1,0 +1,310 @@
+"""Run stages in a child process that can be stopped at any moment.
+
+A stage may sit in a library call for minutes, hold gigabytes of a GPU, or be killed for memory.
+None of that may take the server with it: the server stays light and answers health checks, while
+the worker process does the work, one stage at a time, stays warm between stages with its models
+loaded, and goes when it has been idle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import multiprocessing
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event as ProcessEvent
+from pathlib import Path
+from typing import Any
+
+from respan_common.errors import CancelledError, CapacityError, InputError, RespanError
+from respan_common.events import Accepted, Event, Reporter, StageResult
+from respan_common.logs import configure_logging
+from respan_common.records import StageRecord
+
+logger = logging.getLogger(__name__)
+
+Stage = Callable[[Any, Reporter], StageRecord | StageResult]
+"""Takes a picklable job and a line to the caller; module-level, so that a new process finds it."""
+
+_POLL_S = 0.1
+_STOP_GRACE_S = 1.2
+_START_TIMEOUT_S = 120.0
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerLostError(RespanError):
+    """The worker process died in the middle of a stage; its finished blocks are kept."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    stage: Stage
+    job: Any
+
+
+@dataclass(frozen=True)
+class _Bug:
+    text: str
+
+
+class StageWorker:
+    """One child process, and the queue in front of it.
+
+    Parameters
+    ----------
+    keep_alive_s
+        How long an idle process stays.
+    log_level, log_json
+        How the process logs.
+    """
+
+    def __init__(
+        self, keep_alive_s: float = 300.0, log_level: str = "INFO", log_json: bool = False
+    ) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._options = (keep_alive_s, log_level, log_json)
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._process: SpawnProcess | None = None
+        self._last: Accepted | None = None
+        self._connection: Connection | None = None
+        self._stop: ProcessEvent = self._context.Event()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a stage runs."""
+        return self._turn.locked()
+
+    @property
+    def queue_length(self) -> int:
+        """Stages that wait for their turn."""
+        return self._waiting
+
+    @property
+    def device(self) -> str:
+        """Device of the last stage; empty before the first one."""
+        return self._last.device if self._last else ""
+
+    @property
+    def loaded_models(self) -> list[str]:
+        """Digests of the models that the process holds."""
+        alive = self._process is not None and self._process.is_alive()
+        return [self._last.model_digest] if alive and self._last and self._last.model_digest else []
+
+    def run(self, stage: Stage, job: Any, cancelled: Callable[[], bool]) -> Iterator[Event]:
+        """Events of one stage, ending with its StageResult.
+
+        Raises
+        ------
+        CancelledError
+            Within two seconds of `cancelled()` becoming true, whatever the stage is doing.
+        WorkerLostError
+            If the process died.
+        RespanError
+            What the stage raised.
+        RuntimeError
+            A bug in the stage, with its traceback.
+        """
+        with self._my_turn(cancelled):
+            self._begin(_Task(stage, job))
+            finished = False
+            try:
+                for message in self._messages(cancelled):
+                    if isinstance(message, RespanError):
+                        finished = True
+                        raise message
+                    if isinstance(message, _Bug):
+                        finished = True
+                        raise RuntimeError(message.text)
+                    if isinstance(message, Accepted):
+                        self._last = message
+                    finished = isinstance(message, StageResult)
+                    yield message
+            finally:
+                if not finished:
+                    self._interrupt()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process = None
+
+    @contextmanager
+    def _my_turn(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        with self._counting:
+            self._waiting += 1
+        try:
+            while not self._turn.acquire(timeout=_POLL_S):
+                if cancelled():
+                    raise CancelledError("the caller went away while it waited for its turn")
+        finally:
+            with self._counting:
+                self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _begin(self, task: _Task) -> None:
+        self._stop.clear()
+        for _ in range(2):  # an idle process may leave in the very moment that it gets a task
+            if self._process is None or not self._process.is_alive():
+                self._start()
+            assert self._connection is not None
+            try:
+                self._connection.send(task)
+                if self._connection.poll(_START_TIMEOUT_S):
+                    self._connection.recv()  # "taken"
+                    return
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                pass
+            self.close()
+        raise WorkerLostError("the worker process does not start; see the service's log")
+
+    def _start(self) -> None:
+        self._connection, theirs = self._context.Pipe()
+        self._process = self._context.Process(
+            target=_serve, args=(theirs, self._stop, *self._options), name="stage worker"
+        )
+        self._process.start()
+        theirs.close()
+
+    def _messages(self, cancelled: Callable[[], bool]) -> Iterator[Any]:
+        assert self._connection is not None
+        message: Any = None
+        while not isinstance(message, (StageResult, RespanError, _Bug)):
+            if cancelled():
+                raise CancelledError("the caller went away or asked to stop")
+            try:
+                if not self._connection.poll(_POLL_S):
+                    continue
+                message = self._connection.recv()
+            except (EOFError, ConnectionResetError) as error:
+                raise WorkerLostError(self._obituary()) from error
+            yield message
+
+    def _interrupt(self) -> None:
+        """Ask the stage to stop; end the process if it does not listen."""
+        self._stop.set()
+        deadline = time.monotonic() + _STOP_GRACE_S
+        while self._process is not None and self._process.is_alive():
+            assert self._connection is not None
+            try:
+                if self._connection.poll(_POLL_S):
+                    message = self._connection.recv()
+                    if isinstance(message, (StageResult, RespanError, _Bug)):
+                        return
+            except (EOFError, ConnectionResetError):
+                break
+            if time.monotonic() > deadline:
+                break
+        self.close()
+
+    def _obituary(self) -> str:
+        assert self._process is not None
+        self._process.join(5)
+        code = self._process.exitcode
+        reason = "killed, most likely for lack of memory" if code == -signal.SIGKILL else "died"
+        return f"the worker process was {reason} (exit code {code}); finished blocks are kept"
+
+
+def _serve(
+    connection: Connection, stop: ProcessEvent, keep_alive_s: float, log_level: str, log_json: bool
+) -> None:
+    """Life of the worker process."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    configure_logging(log_level, log_json)
+    while connection.poll(keep_alive_s):
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send("taken")
+        connection.send(_outcome(task, Reporter(connection.send, stop.is_set)))
+
+
+def _outcome(task: _Task, report: Reporter) -> StageResult | RespanError | _Bug:
+    started = time.monotonic()
+    _forget_peak_memory()
+    try:
+        result = _as_result(task.stage(task.job, report), started)
+    except RespanError as error:
+        return type(error)(str(error))
+    except MemoryError:
+        return CapacityError("not enough memory for this volume on this machine")
+    except OSError as error:
+        return _os_error(error)
+    except BaseException:
+        return _Bug(traceback.format_exc())
+    return result
+
+
+def _as_result(outcome: StageRecord | StageResult, started: float) -> StageResult:
+    seconds = time.monotonic() - started
+    if isinstance(outcome, StageResult):
+        return StageResult(
+            outcome.written,
+            outcome.numbers,
+            outcome.skipped,
+            seconds,
+            _peak_rss_mb(),
+            outcome.warnings,
+        )
+    return StageResult(
+        written=tuple(outcome.outputs),
+        numbers=dict(outcome.numbers),
+        skipped=outcome.is_old,
+        seconds=seconds,
+        peak_rss_mb=_peak_rss_mb(),
+        warnings=tuple(outcome.warnings),
+    )
+
+
+def _os_error(error: OSError) -> RespanError | _Bug:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CapacityError(f"the disk is full{where}: free some space and run again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(
+            f"not allowed to write or read{where}: make the folder writable for this user"
+        )
+    return _Bug(traceback.format_exc())
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the server dies, however it dies (Linux only)."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        logger.debug("this system cannot tie the worker's life to the server's")
+
+
+def _forget_peak_memory() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        logger.debug("the peak memory is that of the whole process, not of one stage")
+
+
+def _peak_rss_mb() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

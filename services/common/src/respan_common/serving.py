@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -172,6 +173,8 @@ def serve(
     # Before anything else: a signal during start-up must also end in order.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if settings.ends_with_input:
+        threading.Thread(target=_set_at_end_of_input, args=(stopping,), daemon=True).start()
     worker = StageWorker(settings.keep_alive_s, settings.log_level, settings.log_json)
     server, checks = build_server(settings)
     add_to(servicer(StageHost(service, settings, worker)), server)
@@ -187,6 +190,12 @@ def serve(
     checks.enter_graceful_shutdown()
     server.stop(settings.grace_s).wait()
     worker.close()
+
+
+def _set_at_end_of_input(stopping: threading.Event) -> None:
+    while sys.stdin.buffer.read(1024):
+        pass
+    stopping.set()
 
 
 def build_server(settings: ServiceSettings) -> tuple[grpc.Server, health.HealthServicer]:

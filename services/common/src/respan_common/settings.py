@@ -64,6 +64,8 @@ class ServiceSettings(BaseSettings):
     """PEM file; clients must then show a certificate that it signed (mTLS)."""
     token: SecretStr | None = None
     """Bearer token that every call must carry."""
+    ends_with_input: bool = False
+    """Stop when standard input ends: a child process then never outlives its parent."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False

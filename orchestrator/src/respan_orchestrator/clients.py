@@ -1,0 +1,192 @@
+"""Call the stage services and follow their streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf.message import Message
+
+from respan.v1 import (
+    quantification_pb2,
+    quantification_pb2_grpc,
+    restoration_pb2,
+    restoration_pb2_grpc,
+    segmentation_pb2,
+    segmentation_pb2_grpc,
+    stage_pb2,
+    training_pb2,
+    training_pb2_grpc,
+)
+from respan_common.convert import to_proto
+from respan_common.errors import RespanError
+from respan_common.params import (
+    NnunetTrainingParams,
+    QuantificationParams,
+    RestorationParams,
+    SegmentationParams,
+    SynthesisParams,
+)
+from respan_orchestrator.settings import OrchestratorSettings
+
+Listener = Callable[[stage_pb2.StageEvent], None]
+Stream = Iterator[stage_pb2.StageEvent]
+
+_CONNECT_TIMEOUT_S = 60.0
+_OPTIONS = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Spreads calls over the replicas behind one name.
+    ("grpc.lb_policy_name", "round_robin"),
+]
+
+
+class StageFailedError(RespanError):
+    """A service refused a request or could not do it; the text is the service's own."""
+
+
+class StageUnavailableError(StageFailedError):
+    """The service or its worker went away. The same request resumes: the one failure to retry."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One stage call, ready to be sent."""
+
+    service: str
+    stub: Callable[[grpc.Channel], object]
+    method: str
+    message: Message
+
+    def send(self, channel: grpc.Channel, settings: OrchestratorSettings) -> Stream:
+        """Call the service; the stream's end is the stage's end."""
+        token = settings.token
+        metadata = [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
+        method = getattr(self.stub(channel), self.method)
+        stream: Stream = method(self.message, timeout=settings.stage_timeout_s, metadata=metadata)
+        return stream
+
+
+def restore(store: Path, params: RestorationParams) -> Request:
+    """Request to restore an image."""
+    message = restoration_pb2.RestoreRequest(
+        volume=stage_pb2.Volume(uri=str(store)),
+        params=to_proto(params, restoration_pb2.RestorationParams),
+    )
+    return Request("restoration", restoration_pb2_grpc.RestorationServiceStub, "Restore", message)
+
+
+def segment(store: Path, group: str, params: SegmentationParams) -> Request:
+    """Request to segment an image's group ("" or "restored")."""
+    message = segmentation_pb2.SegmentRequest(
+        volume=stage_pb2.Volume(uri=str(store), group=group),
+        params=to_proto(params, segmentation_pb2.SegmentationParams),
+    )
+    return Request(
+        "segmentation", segmentation_pb2_grpc.SegmentationServiceStub, "Segment", message
+    )
+
+
+def quantify(store: Path, params: QuantificationParams) -> Request:
+    """Request to measure a segmented image."""
+    message = quantification_pb2.QuantifyRequest(
+        volume=stage_pb2.Volume(uri=str(store)),
+        params=to_proto(params, quantification_pb2.QuantificationParams),
+    )
+    return Request(
+        "quantification", quantification_pb2_grpc.QuantificationServiceStub, "Quantify", message
+    )
+
+
+def synthesize(out: Path, params: SynthesisParams) -> Request:
+    """Request for phantoms."""
+    message = training_pb2.SynthesizeRequest(
+        out_uri=str(out), params=to_proto(params, training_pb2.SynthesisParams)
+    )
+    return Request("training", training_pb2_grpc.TrainingServiceStub, "Synthesize", message)
+
+
+def train_nnunet(data: Path, out: Path, params: NnunetTrainingParams) -> Request:
+    """Request to train, or to go on training, an nnU-Net model."""
+    message = training_pb2.TrainNnunetRequest(
+        data_uri=str(data),
+        out_uri=str(out),
+        params=to_proto(params, training_pb2.NnunetTrainingParams),
+    )
+    return Request("training", training_pb2_grpc.TrainingServiceStub, "TrainNnunet", message)
+
+
+def follow(
+    request: Request, address: str, settings: OrchestratorSettings, listener: Listener
+) -> stage_pb2.StageResult:
+    """Send a request and follow its stream to the result.
+
+    Leaving this function in any other way (an exception in `listener`, an interrupt) closes the
+    stream, and so ends the stage.
+
+    Raises
+    ------
+    StageUnavailableError
+        If the service cannot be reached or was lost on the way.
+    StageFailedError
+        If the service answered with any other status.
+    """
+    with opened_channel(address, settings) as channel:
+        stream = request.send(channel, settings)
+        try:
+            return _result_of(stream, listener)
+        except grpc.RpcError as error:
+            raise _failure(request.service, address, error) from error
+        finally:
+            cancel = getattr(stream, "cancel", None)
+            if cancel is not None:
+                cancel()
+
+
+@contextmanager
+def opened_channel(address: str, settings: OrchestratorSettings) -> Iterator[grpc.Channel]:
+    """Channel to a service that answers, with TLS and token if the settings have them."""
+    channel = _channel(address, settings)
+    try:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError as error:
+            raise StageUnavailableError(
+                f"nothing answers at {address}: is the service up? (`respan status` tells)"
+            ) from error
+        yield channel
+    finally:
+        channel.close()
+
+
+def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
+    if settings.tls_ca is None:
+        return grpc.insecure_channel(address, _OPTIONS)
+    certificate, key = (
+        path.read_bytes() if path else None
+        for path in (settings.tls_client_certificate, settings.tls_client_key)
+    )
+    credentials = grpc.ssl_channel_credentials(settings.tls_ca.read_bytes(), key, certificate)
+    return grpc.secure_channel(address, credentials, _OPTIONS)
+
+
+def _result_of(stream: Stream, listener: Listener) -> stage_pb2.StageResult:
+    for event in stream:
+        listener(event)
+        if event.WhichOneof("event") == "result":
+            return event.result
+    raise StageFailedError("the stage ended without a result")
+
+
+def _failure(service: str, address: str, error: grpc.RpcError) -> StageFailedError:
+    code = error.code() if isinstance(error, grpc.Call) else None
+    text = error.details() if isinstance(error, grpc.Call) else str(error)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return StageUnavailableError(f"{service} at {address} went away: {text}")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return StageFailedError(f"{service} took longer than its deadline (RESPAN_STAGE_TIMEOUT_S)")
+    return StageFailedError(text or str(code))

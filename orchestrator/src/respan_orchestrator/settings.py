@@ -1,0 +1,59 @@
+"""Where the orchestrator finds the services, and how it talks to them. From the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SERVICES = ("restoration", "segmentation", "quantification", "training")
+"""Every stage service, by its short name."""
+
+
+def shipped_models() -> list[Path]:
+    """Folder of the models that come with the project, if this is a checkout of it."""
+    folder = Path(__file__).resolve().parents[3] / "models"
+    return [folder] if folder.is_dir() else []
+
+
+class OrchestratorSettings(BaseSettings):
+    """Settings of the orchestrator."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESPAN_", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    restoration_address: str = ""
+    """host:port of the restoration service; empty: started as a child process when needed."""
+    segmentation_address: str = ""
+    """Likewise."""
+    quantification_address: str = ""
+    """Likewise."""
+    training_address: str = ""
+    """Likewise."""
+    model_roots: Annotated[list[Path], NoDecode] = Field(default_factory=shipped_models)
+    """Folders with models that can be called by name, separated by the system's path separator."""
+    token: SecretStr | None = None
+    """Bearer token of the services."""
+    tls_ca: Path | None = None
+    """PEM file of the authority that signed the services' certificates; turns TLS on."""
+    tls_client_certificate: Path | None = None
+    """PEM file, for services that ask for a client certificate."""
+    tls_client_key: Path | None = None
+    """PEM file."""
+    stage_timeout_s: PositiveFloat = 24 * 3600.0
+    """Deadline of one stage on one image."""
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return (
+            [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+        )
+
+    def address_of(self, service: str) -> str:
+        """host:port of a service; empty if it has none."""
+        return str(getattr(self, f"{service}_address"))

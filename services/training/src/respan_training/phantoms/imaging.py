@@ -1,0 +1,80 @@
+"""Light to grey values: lateral blur, background, photons, photomultiplier, digitization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from respan_training.phantoms.field import Field
+from respan_training.phantoms.raster import Image
+from respan_training.phantoms.recipe import Detector
+
+
+def blur_laterally(image: Image, sigma_um: float, field: Field) -> Image:
+    """Gaussian blur of every plane."""
+    sigma = (0.0, sigma_um / field.spacing.y_um, sigma_um / field.spacing.x_um)
+    blurred: Image = ndi.gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
+    return blurred
+
+
+def patches_light(patches_um: NDArray[np.float64], field: Field) -> Image:
+    """Dim round bodies: sums of 3D Gaussians; rows are center (z, y, x), sigma, brightness."""
+    light = np.zeros(field.shape_zyx, dtype=np.float32)
+    for *center_um, sigma_um, brightness in patches_um:
+        z, y, x = (
+            np.exp(-0.5 * ((field.axis_um(axis) - center_um[axis]) / sigma_um) ** 2)
+            for axis in range(3)
+        )
+        plane = (y[:, None] * x).astype(np.float32)
+        light += (brightness * z).astype(np.float32)[:, None, None] * plane
+    return light
+
+
+def background_photons(field: Field, detector: Detector, rng: np.random.Generator) -> Image:
+    """Background that changes linearly across the field in a random direction."""
+    slope = rng.normal(size=3)
+    slope *= detector.gradient / max(float(np.abs(slope).sum()), 1e-9)
+    z, y, x = (
+        np.linspace(-1, 1, size) * part for size, part in zip(field.shape_zyx, slope, strict=True)
+    )
+    ramp = 1 + z[:, None, None] + y[:, None] + x
+    return np.asarray(detector.background * ramp, dtype=np.float32)
+
+
+def shift_lines(image: Image, sigma_voxels: float, rng: np.random.Generator) -> Image:
+    """Shift every scan line along x by its own fraction of a voxel."""
+    if sigma_voxels == 0:
+        return image
+    shift = np.clip(rng.normal(0, sigma_voxels, (*image.shape[:2], 1)), -1, 1).astype(np.float32)
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    shifted = (1 - left - right) * image
+    shifted[..., 1:] += left * image[..., :-1]
+    shifted[..., :-1] += right * image[..., 1:]
+    shifted[..., :1] += left * image[..., :1]
+    shifted[..., -1:] += right * image[..., -1:]
+    return np.asarray(shifted, dtype=np.float32)
+
+
+def detect(photons: Image, detector: Detector, rng: np.random.Generator) -> NDArray[Any]:
+    """Grey values for an expected number of photons.
+
+    Poisson counts; multiplication noise of the photomultiplier with variance (F - 1) x count;
+    gain; electronics; clipping at both ends, as instruments do.
+
+    Returns
+    -------
+    uint8 or uint16, same shape
+    """
+    counts = rng.poisson(photons).astype(np.float32)
+    spread = np.sqrt(np.maximum(detector.excess - 1, 0) * counts)
+    counts += spread * rng.standard_normal(photons.shape, dtype=np.float32)
+    grey = detector.gain * np.maximum(counts, 0) + detector.offset
+    grey += detector.read * rng.standard_normal(photons.shape, dtype=np.float32)
+    if detector.smoothing_voxels > 0:
+        sigma = (0, detector.smoothing_voxels, detector.smoothing_voxels)
+        grey = ndi.gaussian_filter(grey, sigma)
+    grey = np.clip(np.rint(grey), 0, detector.white)
+    return grey.astype(np.uint8 if detector.bits == 8 else np.uint16)

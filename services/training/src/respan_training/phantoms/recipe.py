@@ -1,0 +1,228 @@
+"""What one phantom is to look like: optics, detector and scenery, drawn once per volume.
+
+Numbers and their sources are in the documentation of phantoms. Anything that a microscope's owner
+could change is a field here, so `snr="mixed"` can vary all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from respan_common.geometry import VoxelSpacing, Zyx
+from respan_common.params import SynthesisParams
+from respan_training.phantoms.field import Field
+
+PHOTONS = {"easy": 100.0, "typical": 50.0, "hard": 15.0, "extreme": 5.0}
+"""Photons at the middle of a head of `TYPICAL_HEAD_UM3` on a dendrite of brightness 1."""
+
+TYPICAL_HEAD_UM3 = 0.09
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Gaussian point spread function, in µm, with a weak wide part for light out of focus."""
+
+    lateral_um: float
+    axial_um: float
+    halo: float = 0.12
+    """Share of the light in the wide part."""
+    halo_lateral_um: float = 0.6
+    halo_axial_um: float = 2.4
+
+    @property
+    def head_response(self) -> float:
+        """Value at the middle of a typical head after blurring, for a concentration of 1.
+
+        A ball of radius R under an isotropic Gaussian of the same volume as the real one:
+        erf(a) - 2a/sqrt(pi) exp(-a²), a = R / (sqrt(2) sigma).
+        """
+        radius_um = (3 * TYPICAL_HEAD_UM3 / (4 * math.pi)) ** (1 / 3)
+        sigma_um = (self.lateral_um**2 * self.axial_um) ** (1 / 3)
+        a = radius_um / (math.sqrt(2) * sigma_um)
+        core = math.erf(a) - 2 * a / math.sqrt(math.pi) * math.exp(-(a**2))
+        return float((1 - self.halo) * core)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """From expected light to grey values."""
+
+    photons: float
+    background: float
+    """Photons everywhere."""
+    gradient: float
+    """Relative change of the background across the field."""
+    excess: float
+    """Excess-noise factor of the photomultiplier, on the variance."""
+    gain: float
+    """Grey values per photon."""
+    offset: float
+    """Grey value of darkness; may be negative: the instrument then cuts dim light off."""
+    read: float
+    """Standard deviation of the electronics, in grey values."""
+    bits: int
+    jitter_voxels: float
+    """Standard deviation of a scan line's shift along x."""
+    smoothing_voxels: float
+    """Lateral smoothing after detection, as averaging and resampling do."""
+
+    @property
+    def white(self) -> int:
+        """Greatest grey value."""
+        return int(2**self.bits - 1)
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """How many of what is in the field, and how it is bent."""
+
+    dendrites: int
+    elevation_deg: float
+    """Standard deviation of a dendrite's angle to the image plane."""
+    spines_per_um: float
+    branch: float
+    """Probability that a dendrite forks."""
+    neighbor: float
+    """Probability that a dendrite runs beside or across an earlier one."""
+    soma: float
+    axons: int
+    puncta_per_um3: float
+    patches: int
+    """Dim, smooth bodies: other cells, autofluorescence."""
+    bumps_per_um: float
+    """Low swellings on the shaft that nobody would call spines."""
+    membrane: float
+    """0: dye fills the inside; 1: it sits in the membrane."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of the above, and the voxels."""
+
+    kind: str
+    field: Field
+    optics: Optics
+    detector: Detector
+    scenery: Scenery
+
+
+def draw_recipe(params: SynthesisParams, rng: np.random.Generator) -> Recipe:
+    """Recipe of one volume: the kind's preset, or a wide draw around it for `snr="mixed"`."""
+    wide = params.snr == "mixed"
+    two_photon = params.kind == "two-photon"
+    shape = _shape(params, two_photon)
+    spacing = _spacing(params, two_photon, rng if wide else None)
+    field = Field(shape, spacing)
+    if not wide:
+        recipe = _preset(params.kind, field, PHOTONS[str(params.snr)])
+        return replace(recipe, scenery=_lively(recipe.scenery, rng))
+    return _wide(params.kind, field, rng)
+
+
+def _shape(params: SynthesisParams, two_photon: bool) -> Zyx:
+    z, y, x = params.shape or ([32, 320, 320] if two_photon else [48, 256, 256])
+    return (z, y, x)
+
+
+def _spacing(
+    params: SynthesisParams, two_photon: bool, rng: np.random.Generator | None
+) -> VoxelSpacing:
+    if params.spacing_um is not None:
+        return VoxelSpacing(*params.spacing_um)
+    z, y, x = (1.0, 0.102, 0.102) if two_photon else (0.15, 0.065, 0.065)
+    if rng is None:
+        return VoxelSpacing(z, y, x)
+    axial, lateral = np.exp(rng.uniform(-0.22, 0.22, 2))
+    return VoxelSpacing(z * axial, y * lateral, x * lateral)
+
+
+def _preset(kind: str, field: Field, photons: float) -> Recipe:
+    if kind == "two-photon":
+        optics = Optics(0.19, 0.9)
+        # 8-bit stretch: a typical head lands at 40 % of white, so shafts clip.
+        gain = 0.4 * 255 / photons
+        detector = Detector(photons, 0.8, 0.2, 1.3, gain, -0.5, 1.5, 8, 0.2, 0.0)
+        scenery = Scenery(2, 8.0, 0.9, 0.3, 0.3, 0.05, 2, 8e-4, 1, 0.35, 0.0)
+    else:
+        optics = Optics(0.11, 0.32, 0.06, 0.35, 1.0)
+        detector = Detector(photons, 1.0, 0.2, 1.2, 0.12 * 4095 / photons, 20.0, 6.0, 12, 0.1, 0.0)
+        scenery = Scenery(1, 14.0, 1.6, 0.3, 0.3, 0.05, 1, 2e-3, 0, 0.3, 0.0)
+    return Recipe(kind, field, optics, detector, scenery)
+
+
+def _lively(scenery: Scenery, rng: np.random.Generator) -> Scenery:
+    return replace(
+        scenery,
+        dendrites=scenery.dendrites + int(rng.integers(0, 2)),
+        spines_per_um=scenery.spines_per_um * float(np.exp(rng.normal(0, 0.25))),
+    )
+
+
+def _wide(kind: str, field: Field, rng: np.random.Generator) -> Recipe:
+    two_photon = kind == "two-photon"
+    optics = _wide_two_photon_optics(rng) if two_photon else _wide_confocal_optics(rng)
+    return Recipe(kind, field, optics, _wide_detector(rng, two_photon), _wide_scenery(rng, field))
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _wide_two_photon_optics(rng: np.random.Generator) -> Optics:
+    lateral = _log_uniform(rng, 0.13, 0.27)
+    axial = _log_uniform(rng, 0.5, 1.5)
+    return Optics(
+        lateral,
+        axial,
+        halo=float(rng.uniform(0.0, 0.3)),
+        halo_lateral_um=lateral * float(rng.uniform(2, 4)),
+        halo_axial_um=axial * float(rng.uniform(1.8, 3)),
+    )
+
+
+def _wide_confocal_optics(rng: np.random.Generator) -> Optics:
+    lateral = _log_uniform(rng, 0.08, 0.17)
+    axial = _log_uniform(rng, 0.2, 0.55)
+    return Optics(lateral, axial, float(rng.uniform(0, 0.2)), lateral * 3, axial * 3)
+
+
+def _wide_detector(rng: np.random.Generator, two_photon: bool) -> Detector:
+    photons = _log_uniform(rng, 6, 120)
+    bits = int(rng.choice([8, 8, 8, 12, 16] if two_photon else [8, 12, 12, 16, 16]))
+    white = 2**bits - 1
+    # Share of white that a typical head reaches: above 0.3 bright shafts clip.
+    at_head = _log_uniform(rng, 0.08, 0.9)
+    gain = at_head * white / photons
+    return Detector(
+        photons=photons,
+        background=_log_uniform(rng, 0.1, 3.0),
+        gradient=float(rng.uniform(0, 0.4)),
+        excess=float(rng.uniform(1.0, 1.6)),
+        gain=gain,
+        offset=float(rng.uniform(-1.0, 1.5)) * gain,
+        read=float(rng.uniform(0.1, 1.0)) * gain + 0.3,
+        bits=bits,
+        jitter_voxels=float(rng.choice([0.0, 0.15, 0.4])),
+        smoothing_voxels=float(rng.choice([0.0, 0.0, 0.0, 0.5, 0.7])),
+    )
+
+
+def _wide_scenery(rng: np.random.Generator, field: Field) -> Scenery:
+    side_um = float(np.sqrt(field.size_um[1] * field.size_um[2]))
+    most = int(np.clip(round(side_um / 10), 2, 6))
+    return Scenery(
+        dendrites=int(rng.integers(1, most + 1)),
+        elevation_deg=float(rng.choice([4.0, 10.0, 25.0])),
+        spines_per_um=_log_uniform(rng, 0.3, 2.5),
+        branch=0.35,
+        neighbor=0.35,
+        soma=0.08,
+        axons=int(rng.integers(0, 6)),
+        puncta_per_um3=_log_uniform(rng, 1e-4, 4e-3),
+        patches=int(rng.integers(0, 5)),
+        bumps_per_um=float(rng.uniform(0, 0.8)),
+        membrane=float(rng.choice([0.0, 0.0, 0.0, 0.7])),
+    )

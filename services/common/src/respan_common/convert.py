@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 from pydantic import BaseModel, ValidationError
 
@@ -26,8 +26,17 @@ def from_proto(message: Message, model: type[Model]) -> Model:
 
 
 def to_proto(params: BaseModel, message: type[Wire]) -> Wire:
-    """Message with every field of `params` that has a value."""
-    return ParseDict(params.model_dump(mode="json", exclude_none=True), message())
+    """Message with every field of `params` that has a value.
+
+    Raises
+    ------
+    InputError
+        If a value does not fit the wire, such as a whole number of more than 32 bits.
+    """
+    try:
+        return ParseDict(params.model_dump(mode="json", exclude_none=True), message())
+    except ParseError as error:
+        raise InputError(str(error)) from error
 
 
 def validated(model: type[Model], values: dict[str, object]) -> Model:

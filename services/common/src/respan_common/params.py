@@ -29,7 +29,11 @@ class StageParams(BaseModel):
     """Immutable, and rejects names it does not know, so a typo cannot pass silently."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
 
 
@@ -159,7 +163,7 @@ class NnunetTrainingParams(StageParams):
     """Patches per batch."""
     patch_size: Three | None = None
     """Voxels (z, y, x) of a patch; absent: nnU-Net's plan."""
-    features_per_stage: list[PositiveInt] | None = None
+    features_per_stage: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     """Feature maps per resolution stage; absent: nnU-Net's plan."""
     convolutions_per_stage: PositiveInt = 2
     """Convolutions in each stage."""

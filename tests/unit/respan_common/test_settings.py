@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from respan_common.settings import Runtime, ServiceSettings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RESPAN_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_default_listens_on_loopback_and_sees_the_working_folder():
+    settings = ServiceSettings()
+    assert settings.host == "127.0.0.1"
+    assert settings.data_roots == [Path.cwd()]
+    assert settings.token is None
+
+
+def test_the_environment_is_read(monkeypatch):
+    monkeypatch.setenv("RESPAN_PORT", "50051")
+    monkeypatch.setenv("RESPAN_DATA_ROOTS", f"/data{os.pathsep}/more data{os.pathsep}")
+    monkeypatch.setenv("RESPAN_DEVICE", "cpu")
+    monkeypatch.setenv("RESPAN_TOKEN", "secret")
+    settings = ServiceSettings()
+    assert settings.port == 50051
+    assert settings.data_roots == [Path("/data"), Path("/more data")]
+    assert settings.runtime == Runtime("cpu", 0)
+    assert "secret" not in repr(settings)
+
+
+def test_empty_roots_mean_no_roots(monkeypatch):
+    monkeypatch.setenv("RESPAN_DATA_ROOTS", "")
+    assert ServiceSettings().data_roots == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "-1"), ("DEVICE", "gpu"), ("KEEP_ALIVE_S", "soon")]
+)
+def test_a_bad_value_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(f"RESPAN_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        ServiceSettings()
+
+
+@pytest.mark.parametrize("name", ["tls_certificate", "tls_key", "tls_client_ca"])
+def test_half_of_tls_is_refused_rather_than_served_in_the_clear(name):
+    with pytest.raises(ValidationError, match="tls_key"):
+        ServiceSettings(**{name: Path("file.pem")})
+
+
+def test_no_thread_count_means_all_that_the_process_may_use():
+    assert Runtime(threads=0).thread_count == len(os.sched_getaffinity(0))
+    assert Runtime(threads=3).thread_count == 3

@@ -2,9 +2,10 @@
 
 Rules, the same for spines and shafts: a thing is as large as the part of its own blurred image
 that is at least `HALF` of its peak. A spine's voxel must also hold at least `DOMINANCE` times as
-much light of this spine as of everything else but the even background. A spine is resolvable when
-such voxels exist and their light stands out of the noise by `ROSE` standard deviations: a spine
-hidden in the blur of its shaft is in the truth table, but not in the labels.
+much light of this spine as sharp light of everything else, and exceed the noise of one voxel. A
+spine is resolvable when `FEWEST_VOXELS` such voxels exist and their light together stands out of
+the noise by `ROSE` standard deviations: a spine hidden in the blur of its shaft is in the truth
+table, but not in the labels; nor is one whose brightest voxel is below `PEAK_NOISES`. Wide, smooth light out of focus adds noise but hides no shape.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ HALF = 0.45
 """Share of a thing's own peak at which its visible edge lies."""
 
 DOMINANCE = 1.0
-"""Least ratio of a spine's light to all other light in its voxels."""
+"""Least ratio of a spine's light to other sharp light in its voxels."""
 
 ROSE = 5.0
 """Signal to noise at which a human finds an object in noise (Rose criterion)."""
+
+PEAK_NOISES = 2.5
+"""Standard deviations of one voxel's noise that a visible spine's peak reaches."""
 
 FEWEST_VOXELS = 3
 
@@ -155,33 +159,36 @@ class Sight:
     """How well one spine can be seen."""
 
     contrast: float
-    """Its light over all other light, where it is brightest."""
+    """Its light over other sharp light, where it is brightest."""
     signal_to_noise: float
     visible: NDArray[np.bool_]
     """Voxels of the glow's box."""
 
 
-def sight(glow: Glow, rest: Image, detector: Detector, per_light: float) -> Sight:
+def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: float) -> Sight:
     """Judge one spine.
 
     Parameters
     ----------
-    rest : float32 (z, y, x)
-        Light of everything but spines and even background, whole field.
+    sharp, rest : float32 (z, y, x)
+        Light of everything but spines and even background, whole field: its sharp part, and all.
     per_light : float
         Photons for a light of 1.
     """
-    others = rest[glow.box]
+    others, rivals = rest[glow.box], sharp[glow.box]
     peak = float(glow.light.max(initial=0.0))
     if peak <= 0:
         return Sight(0.0, 0.0, np.zeros(glow.light.shape, dtype=bool))
-    dark = detector.background + (detector.read / detector.gain) ** 2
-    visible = (glow.light >= HALF * peak) & (glow.light >= DOMINANCE * others)
+    dark = detector.excess * detector.background + (detector.read / detector.gain) ** 2
+    dark += (detector.texture * detector.background) ** 2
+    visible = (glow.light >= HALF * peak) & (glow.light >= DOMINANCE * rivals)
     # A long faint thread has many voxels but none that anybody would mark.
     flicker = np.sqrt(detector.excess * per_light * others + dark)
     visible &= per_light * glow.light >= flicker
+    if per_light * peak < PEAK_NOISES * float(flicker.ravel()[glow.light.argmax()]):
+        visible[:] = False
     brightest = np.unravel_index(int(glow.light.argmax()), glow.light.shape)
-    contrast = peak / max(float(others[brightest]), 1e-6)
+    contrast = peak / max(float(rivals[brightest]), 1e-6)
     signal = per_light * float(glow.light[visible].sum())
     noise = per_light * float((glow.light + others)[visible].sum())
     variance = detector.excess * noise + dark * int(visible.sum())

@@ -34,14 +34,23 @@ def patches_light(patches_um: NDArray[np.float64], field: Field) -> Image:
 
 
 def background_photons(field: Field, detector: Detector, rng: np.random.Generator) -> Image:
-    """Background that changes linearly across the field in a random direction."""
+    """Background that changes linearly across the field, with grain about as large as a spine."""
     slope = rng.normal(size=3)
     slope *= detector.gradient / max(float(np.abs(slope).sum()), 1e-9)
     z, y, x = (
         np.linspace(-1, 1, size) * part for size, part in zip(field.shape_zyx, slope, strict=True)
     )
     ramp = 1 + z[:, None, None] + y[:, None] + x
-    return np.asarray(detector.background * ramp, dtype=np.float32)
+    if detector.texture == 0:
+        return np.asarray(detector.background * ramp, dtype=np.float32)
+    sigma = [
+        max(0.3 * factor / edge, 0.5)
+        for factor, edge in zip((3, 1, 1), field.spacing.zyx, strict=True)
+    ]
+    grain = rng.standard_normal(field.shape_zyx, dtype=np.float32)
+    grain = ndi.gaussian_filter(grain, sigma, truncate=2.5)
+    grain *= detector.texture / max(float(grain.std()), 1e-9)
+    return np.asarray(detector.background * ramp * np.maximum(1 + grain, 0), dtype=np.float32)
 
 
 def shift_lines(image: Image, sigma_voxels: float, rng: np.random.Generator) -> Image:
@@ -61,20 +70,22 @@ def shift_lines(image: Image, sigma_voxels: float, rng: np.random.Generator) -> 
 def detect(photons: Image, detector: Detector, rng: np.random.Generator) -> NDArray[Any]:
     """Grey values for an expected number of photons.
 
-    Poisson counts; multiplication noise of the photomultiplier with variance (F - 1) x count;
-    gain; electronics; clipping at both ends, as instruments do.
+    Poisson counts; pulses of varying height, gamma-distributed with variance F - 1; gain;
+    electronics; smoothing; clipping at both ends, as instruments do. Where nothing is clipped or
+    smoothed, the mean is gain x photons + offset and the variance gain² x F x photons + read².
 
     Returns
     -------
     uint8 or uint16, same shape
     """
     counts = rng.poisson(photons).astype(np.float32)
-    spread = np.sqrt(np.maximum(detector.excess - 1, 0) * counts)
-    counts += spread * rng.standard_normal(photons.shape, dtype=np.float32)
-    grey = detector.gain * np.maximum(counts, 0) + detector.offset
+    if detector.excess > 1:
+        spread = np.float32(detector.excess - 1)
+        counts = spread * rng.standard_gamma(counts / spread, dtype=np.float32)
+    grey = detector.gain * counts + detector.offset
     grey += detector.read * rng.standard_normal(photons.shape, dtype=np.float32)
-    if detector.smoothing_voxels > 0:
-        sigma = (0, detector.smoothing_voxels, detector.smoothing_voxels)
-        grey = ndi.gaussian_filter(grey, sigma)
+    sigma = (0.0, detector.smoothing_y_voxels, detector.smoothing_x_voxels)
+    if any(sigma):
+        grey = ndi.gaussian_filter(grey, sigma, truncate=3.0)
     grey = np.clip(np.rint(grey), 0, detector.white)
-    return grey.astype(np.uint8 if detector.bits == 8 else np.uint16)
+    return np.asarray(grey, dtype=np.uint8 if detector.bits == 8 else np.uint16)

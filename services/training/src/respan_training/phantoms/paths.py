@@ -14,7 +14,7 @@ from respan_training.phantoms.solids import Points
 STEP_UM = 0.25
 """Distance between nodes: below every radius, so that a chain of cones is a smooth tube."""
 
-OUTSIDE_UM = 4.0
+OUTSIDE_UM = 6.0
 """Paths go on this far beyond the field, since their blur reaches into it."""
 
 
@@ -103,6 +103,17 @@ def through(
     ahead = walk(point_um, heading, field, rng, bend_per_um)
     behind = walk(point_um, -heading, field, rng, bend_per_um)
     return np.concatenate([behind[:0:-1], ahead])
+
+
+def undulating(nodes_um: Points, rng: np.random.Generator, amplitude_um: float) -> Points:
+    """Nodes displaced smoothly, by that standard deviation, over lengths of about 1.5 µm.
+
+    The first node stays, so that a branch keeps touching its trunk.
+    """
+    noise = ndi.gaussian_filter1d(rng.normal(size=nodes_um.shape), 1.5 / STEP_UM, axis=0)
+    noise *= (0.5, 1, 1)
+    noise *= amplitude_um / max(float(noise.std()), 1e-9)
+    return np.asarray(nodes_um + noise - noise[0])
 
 
 def varicose(

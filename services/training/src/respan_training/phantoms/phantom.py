@@ -81,7 +81,7 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     per_light = recipe.detector.photons / recipe.optics.head_response
     membrane, shafts = recipe.scenery.membrane, together([scene.shafts, scene.soma])
     glows = [spine_glow(s, shafts, field, recipe.optics, membrane) for s in scene.spines]
-    sights = [sight(glow, rest, recipe.detector, per_light) for glow in glows]
+    sights = [sight(glow, sharp, rest, recipe.detector, per_light) for glow in glows]
     instances, labels, voxels = label_spines(glows, sights, field.shape_zyx)
     _label_rest(labels, sharp, solid_soma, recipe, scene)
     light = rest.copy()
@@ -114,7 +114,8 @@ def _light_without_spines(recipe: Recipe, scene: Scene) -> tuple[Image, Image, I
     core, halo = project(solids, planes, blurs, recipe.scenery.membrane)
     core = imaging.blur_laterally(core, optics.lateral_um, field)
     halo = imaging.blur_laterally(halo, optics.halo_lateral_um, field)
-    rest = np.float32(1 - optics.halo) * core + np.float32(optics.halo) * halo
+    core *= np.float32(1 - optics.halo)
+    rest = core + np.float32(optics.halo) * halo
     rest += imaging.patches_light(scene.patches_um, field)
     soma = np.zeros(field.shape_zyx, dtype=np.float32)
     if len(scene.soma):

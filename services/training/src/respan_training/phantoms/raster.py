@@ -21,6 +21,9 @@ Image = NDArray[np.float32]
 STRIP_VOXELS = 8_000_000
 """Fine voxels in one strip: 32 MB for each of its arrays."""
 
+FINE_STEP_UM = 0.17
+"""Distance of planes on which solids are drawn: below every axial blur."""
+
 MEMBRANE_UM = 0.08
 """Depth of the stained layer when dye sits in the membrane; far thinner than a voxel in truth."""
 
@@ -34,9 +37,9 @@ class Planes:
 
     @property
     def per_slice(self) -> int:
-        """Fine planes in one image plane: about as far apart as pixels, at most 8."""
-        ratio = self.field.spacing.z_um / self.field.spacing.y_um
-        return int(np.clip(round(ratio), 1, 8))
+        """Fine planes in one image plane: as far apart as pixels, or `FINE_STEP_UM` if wider."""
+        step_um = max(self.field.spacing.y_um, FINE_STEP_UM)
+        return max(1, int(np.ceil(self.field.spacing.z_um / step_um)))
 
     @property
     def step_um(self) -> float:

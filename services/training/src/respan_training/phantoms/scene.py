@@ -13,6 +13,7 @@ from respan_training.phantoms.paths import (
     across,
     random_direction,
     through,
+    undulating,
     varicose,
     walk,
 )
@@ -81,7 +82,9 @@ def draw_scene(recipe: Recipe, rng: np.random.Generator) -> Scene:
     distractors = [_puncta(recipe, rng)]
     distractors += [_bumps(dendrite, scenery.bumps_per_um, rng) for dendrite in dendrites]
     distractors += [_draw_axon(field, rng) for _ in range(scenery.axons)]
-    patches = np.array([_patch(field, rng) for _ in range(scenery.patches)]).reshape(-1, 5)
+    patches = np.concatenate(
+        [np.zeros((0, 5)), *(_patch(field, rng) for _ in range(scenery.patches))]
+    )
     seen = [spine for spine in spines if not _inside(spine.head.center_um, soma, 0.8)]
     return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches)
 
@@ -99,9 +102,10 @@ def _draw_dendrite(
     heading = random_direction(rng, scenery.elevation_deg)
     if earlier and rng.uniform() < scenery.neighbor:
         point_um, heading = _beside(earlier[-1], field, rng)
-    nodes_um = through(point_um, heading, field, rng, bend_per_um=0.05)
-    radius_um = float(np.exp(rng.uniform(np.log(0.25), np.log(0.9))))
-    brightness = float(np.exp(rng.uniform(np.log(0.35), np.log(1.4))))
+    nodes_um = through(point_um, heading, field, rng, bend_per_um=0.035)
+    nodes_um = undulating(nodes_um, rng, rng.uniform(0.02, 0.12))
+    radius_um = float(np.exp(rng.uniform(*np.log([scenery.thinnest_um, scenery.thickest_um]))))
+    brightness = float(np.exp(rng.uniform(*np.log([scenery.dimmest if earlier else 0.6, 1.4]))))
     trunk = varicose(nodes_um, radius_um, rng, rng.uniform(0.06, 0.14), rng.uniform(0, 0.3))
     if rng.uniform() > scenery.branch or len(nodes_um) < 20:
         return Dendrite(number, (trunk,), (), brightness)
@@ -214,9 +218,13 @@ def _puncta(recipe: Recipe, rng: np.random.Generator) -> Cones:
     points_um = points_um + rng.normal(0, 1.0, points_um.shape) * (sizes.repeat(sizes) > 1)[:, None]
     count = len(points_um)
     radius_um = np.clip(0.26 * np.exp(rng.normal(0, 0.35, count)), 0.1, 0.8)
-    return balls(points_um, radius_um, np.clip(0.25 * np.exp(rng.normal(0, 0.9, count)), 0.02, 1.5))
+    return balls(points_um, radius_um, np.clip(0.2 * np.exp(rng.normal(0, 0.9, count)), 0.02, 1.5))
 
 
 def _patch(field: Field, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Lumps of one dim body: rows of center, standard deviation, brightness."""
     center_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
-    return np.array([*center_um, rng.uniform(1.5, 5.0), rng.uniform(0.005, 0.05)])
+    lumps, size_um = int(rng.integers(3, 9)), rng.uniform(1.5, 5.0)
+    centers_um = center_um + rng.normal(0, 0.7 * size_um, (lumps, 3))
+    sigmas_um = size_um * rng.uniform(0.2, 0.7, lumps)
+    return np.column_stack([centers_um, sigmas_um, rng.uniform(0.003, 0.04, lumps)])

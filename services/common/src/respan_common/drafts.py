@@ -17,6 +17,7 @@ and writes the completion record last. A crash between the renames is finished b
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +83,8 @@ class Draft:
         dtype: DTypeLike,
         channel_names: Sequence[str],
     ) -> LevelWriter:
-        """Start, or take up again, an image group ("" is the raw image)."""
+        """Start, or take up again, an image group ("" is the raw image, of a new store only)."""
+        assert group or self.is_new_store, "the raw image would replace everything in its store"
         writer = LevelWriter(self.folder / group, shape_czyx, dtype)
 
         def attributes(factors: list[Zyx]) -> dict[str, Any]:
@@ -143,13 +145,15 @@ class Draft:
     ) -> StageRecord:
         """Build pyramids, move everything into the store, and write the record.
 
+        Numbers that are not finite were not measured, and are left out.
+
         Raises
         ------
         VolumeFormatError
             If a shard was never written.
         """
         for name, group in self._groups.items():
-            _finish(self.folder / name, group)
+            _finish(self.folder, name, group)
         record = StageRecord(
             stage=self.key.stage,
             digest=self.key.digest,
@@ -166,7 +170,7 @@ class Draft:
                 )
                 for name in [*self._groups, *self._files()]
             },
-            numbers=dict(numbers or {}),
+            numbers={n: value for n, value in (numbers or {}).items() if math.isfinite(value)},
             warnings=list(warnings),
             seconds=round(time.monotonic() - self._started, 3),
             finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -218,16 +222,19 @@ def _open_draft(store: Path, key: StageKey, folder: Path, *, is_new_store: bool)
 
 def _finished_pieces(folder: Path, key: StageKey) -> set[str]:
     """Tokens of an earlier attempt with the same key; an attempt with another key is wiped."""
-    marker = folder / FOLDER / "key"
+    marker = _key_of(folder)
     if marker.is_file() and marker.read_text(encoding="utf-8") == key.digest:
         log = _log_of(folder)
-        return set(log.read_text(encoding="utf-8").splitlines()) if log.exists() else set()
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+        # A full disk may have cut the last line short, and "block 1" is not "block 12".
+        return {line.removesuffix("\n") for line in lines if line.endswith("\n")}
     shutil.rmtree(folder, ignore_errors=True)
     write_text_durably(marker, key.digest)
     return set()
 
 
-def _finish(folder: Path, group: _Group) -> None:
+def _finish(root: Path, name: str, group: _Group) -> None:
+    folder = root / name
     for leftover in folder.rglob("*.partial"):  # a write that was killed
         leftover.unlink()
     shape = group.writer.shape
@@ -235,6 +242,7 @@ def _finish(folder: Path, group: _Group) -> None:
         1 for path in (folder / "0").rglob("*") if path.is_file() and path.name != "zarr.json"
     )
     if written != shard_files(shape):
+        _key_of(root).unlink()  # the list of finished pieces is wrong: the next attempt starts anew
         raise VolumeFormatError(
             f"{folder} has {written} of {shard_files(shape)} shards: a block was never written"
         )
@@ -257,28 +265,40 @@ def _finish_interrupted_publication(
 def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_store: bool) -> None:
     if is_new_store:
         write_text_durably(record_path(folder, record.stage), record.model_dump_json(indent=1))
-        _intent_of(folder).unlink()
+        _list_labels(folder)
+        _intent_of(folder).unlink(missing_ok=True)
         _replace(folder, store)
         return
+    _remove_outdated(store, record)
     record_path(store, record.stage).unlink(missing_ok=True)
     for output in record.outputs:
         if (folder / output).exists():  # else an interrupted attempt has moved it already
             _replace(folder / output, store / output)
     _list_labels(store)
     write_text_durably(record_path(store, record.stage), record.model_dump_json(indent=1))
+    _key_of(folder).unlink(missing_ok=True)  # first: half a draft is no draft
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_outdated(store: Path, record: StageRecord) -> None:
+    """Remove what the stage published the last time and does not publish any more."""
+    old = read_record(store, record.stage)
+    for output in set(old.outputs) - set(record.outputs) if old is not None else ():
+        target = store / output
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
 
 
 def _replace(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    trash = target.with_name(f".{target.name}.old")
     if target.is_dir():
-        trash = target.with_name(f".{target.name}.old")
         shutil.rmtree(trash, ignore_errors=True)
         target.rename(trash)
-        source.rename(target)
-        shutil.rmtree(trash, ignore_errors=True)
-    else:
-        source.replace(target)
+    source.replace(target)
+    shutil.rmtree(trash, ignore_errors=True)  # an interrupted attempt may have left one, too
 
 
 def _list_labels(store: Path) -> None:
@@ -288,6 +308,10 @@ def _list_labels(store: Path) -> None:
     with exclusive(store / FOLDER / "labels.lock", lambda: None):
         names = [path.parent.name for path in labels.glob("[!.]*/zarr.json")]
         write_group_attributes(labels, ngff.labels_group_attributes(names))
+
+
+def _key_of(folder: Path) -> Path:
+    return folder / FOLDER / "key"
 
 
 def _log_of(folder: Path) -> Path:

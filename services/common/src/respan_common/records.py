@@ -138,6 +138,11 @@ def verify(store: Path, output: str, record: StageRecord) -> None:
         read as background.
     """
     promised = record.outputs[output]
+    if promised.shape and not (store / output / "zarr.json").is_file():
+        raise VolumeFormatError(
+            f"'{output or 'the raw image'}' of {store} has lost its metadata (zarr.json); "
+            f"delete {record_path(store, record.stage)} to redo it"
+        )
     found = take_inventory(store, output)
     if (found.files, found.bytes) != (promised.files, promised.bytes):
         raise VolumeFormatError(

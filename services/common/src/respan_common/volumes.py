@@ -92,6 +92,8 @@ class Volume:
         ------
         InputError
             If there is no such channel.
+        VolumeFormatError
+            If a shard does not decode (its checksum is wrong, say).
         """
         if not 1 <= channel <= self.channels:
             raise InputError(
@@ -100,7 +102,12 @@ class Volume:
             )
         part = box if box is not None else whole(self.shape_zyx)
         selected = self._array[(channel - 1, *part)] if self.has_channels else self._array[part]
-        return np.asarray(selected.read().result())
+        try:
+            return np.asarray(selected.read().result())
+        except ValueError as error:
+            raise VolumeFormatError(
+                f"'{self.group or 'the raw image'}' of {self.store} is damaged: {error}"
+            ) from error
 
 
 def open_volume(store: Path, group: str = "", level: int = 0) -> Volume:
@@ -208,7 +215,10 @@ def _coarse(fine: Any, box: Box, step: Zyx, *, averaged: bool) -> NDArray[Any]:
     if any(after for _, after in missing):
         values = np.pad(values, missing, mode="edge")
     z, y, x = (size // factor for size, factor in zip(values.shape, step, strict=True))
-    mean = values.reshape(z, step[0], y, step[1], x, step[2]).mean(axis=(1, 3, 5), dtype=np.float32)
+    # float32 holds every mean of 16-bit values, but not every 32-bit whole number.
+    is_wide = np.issubdtype(values.dtype, np.integer) and values.itemsize > 2
+    exact = np.float64 if is_wide else np.float32
+    mean = values.reshape(z, step[0], y, step[1], x, step[2]).mean(axis=(1, 3, 5), dtype=exact)
     coarse: NDArray[Any] = np.rint(mean) if np.issubdtype(values.dtype, np.integer) else mean
     return coarse
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given
+from tests.strategies import triples
 
 from respan_common.blocks import grid
 from respan_common.geometry import shape_of
-from tests.strategies import triples
 
 
 @given(triples(1, 23), triples(1, 9), triples(0, 6))

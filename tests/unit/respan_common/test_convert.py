@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.strategies import params
 
 from respan.v1 import quantification_pb2, restoration_pb2, segmentation_pb2, training_pb2
 from respan_common.convert import from_proto, to_proto, validated
@@ -17,7 +18,6 @@ from respan_common.params import (
     SegmentationParams,
     SynthesisParams,
 )
-from tests.strategies import params
 
 PAIRS = [
     (RestorationParams, restoration_pb2.RestorationParams),

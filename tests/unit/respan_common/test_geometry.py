@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import SPACINGS, triples
 
 from respan_common.errors import InputError
 from respan_common.geometry import VoxelSpacing, grow, relative, shape_of, whole
-from tests.strategies import SPACINGS, triples
 
 
 @pytest.mark.parametrize("edge", [0.0, -1.0, math.nan, math.inf])

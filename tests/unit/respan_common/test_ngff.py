@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
+from tests.strategies import SPACINGS, triples
 
 from respan_common import ngff
 from respan_common.errors import VolumeFormatError
 from respan_common.geometry import VoxelSpacing
-from tests.strategies import SPACINGS, triples
 
 FINE = VoxelSpacing(0.3, 0.1, 0.1)
 
@@ -16,7 +18,7 @@ FINE = VoxelSpacing(0.3, 0.1, 0.1)
 def test_pyramids_start_at_one_grow_by_doubling_and_end(shape, spacing):
     factors = ngff.pyramid_factors(shape, spacing)
     assert factors[0] == (1, 1, 1)
-    for fine, coarse in zip(factors, factors[1:], strict=False):
+    for fine, coarse in itertools.pairwise(factors):
         assert fine != coarse
         assert all(
             after in (before, 2 * before) for before, after in zip(fine, coarse, strict=True)

@@ -11,6 +11,7 @@ of `CARE.predict` on the whole volume, however the volume is cut.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from respan_common.errors import CapacityError, InputError, ModelError
 from respan_common.geometry import Box, Zyx, shape_of
+
+logger = logging.getLogger(__name__)
 
 Reader = Callable[[Box], NDArray[Any]]
 """Gives the voxels of a box of one channel, shape (z, y, x)."""
@@ -163,16 +166,17 @@ def _prepare_tensorflow(device: str, threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    else:
-        for gpu in gpus:
+    try:
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        for gpu in tf.config.get_visible_devices("GPU"):
             # Else TensorFlow takes all of the GPU's memory, and Self-Net finds none.
             tf.config.experimental.set_memory_growth(gpu, True)
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        logger.warning("TensorFlow runs already and keeps its devices and threads: %s", error)
 
 
 def runs_on_gpu() -> bool:

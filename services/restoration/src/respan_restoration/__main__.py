@@ -1,0 +1,23 @@
+"""Run the service: `RESPAN_PORT=50051 python -m respan_restoration`."""
+
+from respan.v1 import restoration_pb2 as pb
+from respan.v1 import restoration_pb2_grpc as rpc
+from respan_common.serving import serve
+from respan_common.settings import ServiceSettings
+from respan_restoration.server import RestorationServicer
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    serve(
+        "restoration",
+        pb.DESCRIPTOR.services_by_name["RestorationService"].full_name,
+        rpc.add_RestorationServiceServicer_to_server,
+        RestorationServicer,
+        ServiceSettings(),
+    )
+
+
+# A stage's worker is spawned, and imports this module again.
+if __name__ == "__main__":
+    main()

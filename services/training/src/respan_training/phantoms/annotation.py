@@ -3,9 +3,10 @@
 Rules, the same for spines and shafts: a thing is as large as the part of its own blurred image
 that is at least `HALF` of its peak. A spine's voxel must also hold at least `DOMINANCE` times as
 much light of this spine as sharp light of everything else, and exceed the noise of one voxel. A
-spine is resolvable when `FEWEST_VOXELS` such voxels exist and their light together stands out of
-the noise by `ROSE` standard deviations: a spine hidden in the blur of its shaft is in the truth
-table, but not in the labels; nor is one whose brightest voxel is below `PEAK_NOISES`. Wide, smooth light out of focus adds noise but hides no shape.
+spine is resolvable when its brightest voxel reaches `PEAK_NOISES`, `FEWEST_VOXELS` voxels are
+visible, and their light together stands out of the noise by `ROSE` standard deviations: a spine
+hidden in the blur of its shaft is in the truth table, but not in the labels. Wide, smooth light
+out of focus adds noise but hides no shape.
 """
 
 from __future__ import annotations

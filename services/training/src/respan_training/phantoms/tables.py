@@ -39,7 +39,14 @@ def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> 
             zip(scene.spines, sights, voxels, strict=True), start=1
         )
     ]
-    return pd.DataFrame(rows, columns=SPINE_COLUMNS)
+    types = dict.fromkeys(SPINE_COLUMNS, "float64") | {
+        "spine_id": "int64",
+        "dendrite_id": "int64",
+        "spine_class": "object",
+        "voxels": "int64",
+        "resolvable": "bool",
+    }
+    return pd.DataFrame(rows, columns=SPINE_COLUMNS).astype(types)
 
 
 def _spine_row(spine: Spine) -> dict[str, object]:

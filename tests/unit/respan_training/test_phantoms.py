@@ -1,0 +1,183 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from respan_common.errors import InputError
+from respan_common.params import SynthesisParams
+from respan_training.phantoms import make_phantom, swc_text
+from respan_training.phantoms.paths import Path
+from respan_training.phantoms.phantom import picture
+from respan_training.phantoms.recipe import draw_recipe
+from respan_training.phantoms.scene import Dendrite, Scene
+from respan_training.phantoms.solids import Spheroid, together
+from respan_training.phantoms.spines import Spine
+
+SMALL = [
+    SynthesisParams(kind="confocal", shape=[24, 128, 128], seed=3),
+    SynthesisParams(kind="two-photon", shape=[16, 128, 128], seed=3),
+    SynthesisParams(kind="two-photon", shape=[16, 120, 128], snr="mixed", seed=4),
+    SynthesisParams(kind="confocal", shape=[40, 96, 96], spacing_um=[0.1, 0.1, 0.1], snr="easy"),
+    SynthesisParams(kind="confocal", shape=[24, 96, 96], snr="mixed", channels=2, seed=5),
+]
+HEAD, DENDRITE, SOMA, NECK = 1, 2, 3, 4
+
+
+@pytest.fixture(scope="module", params=range(len(SMALL)), ids=lambda i: f"{SMALL[i].kind}-{i}")
+def phantom(request):
+    return make_phantom(SMALL[request.param], 1)
+
+
+def test_images_and_labels_have_one_shape(phantom):
+    assert phantom.image.shape[1:] == phantom.labels.shape == phantom.instances.shape
+    assert phantom.image.dtype in (np.uint8, np.uint16)
+    assert (phantom.labels.dtype, phantom.instances.dtype) == (np.uint8, np.uint32)
+    assert phantom.image[0].std() > 0
+
+
+def test_numbered_voxels_are_head_or_neck_and_nothing_else(phantom):
+    of_spines = np.isin(phantom.labels, (HEAD, NECK))
+    np.testing.assert_array_equal(phantom.instances > 0, of_spines)
+
+
+def test_exactly_the_resolvable_spines_have_voxels(phantom):
+    table = phantom.spines
+    counts = np.bincount(phantom.instances.ravel(), minlength=len(table) + 1)[1:]
+    np.testing.assert_array_equal(counts, table.voxels)
+    np.testing.assert_array_equal(counts > 0, table.resolvable)
+    assert table.spine_id.tolist() == list(range(1, len(table) + 1))
+
+
+def test_every_resolvable_spine_has_a_head(phantom):
+    with_head = np.unique(phantom.instances[phantom.labels == HEAD])
+    assert set(with_head) == set(phantom.spines.spine_id[phantom.spines.resolvable])
+
+
+def test_labels_of_a_spine_lie_at_the_spine(phantom):
+    for row in phantom.spines[phantom.spines.resolvable].itertuples():
+        at_um = phantom.spacing.points_um(np.argwhere(phantom.instances == row.spine_id))
+        nearest_um = np.linalg.norm(at_um - (row.z_um, row.y_um, row.x_um), axis=1).min()
+        assert nearest_um < row.length_um + phantom.spacing.z_um
+
+
+def test_centerlines_lie_in_labels(phantom):
+    for centerline in phantom.centerlines:
+        index = np.rint(centerline[:, :3] / phantom.spacing.zyx).astype(int)
+        found = phantom.labels[tuple(index.T)]
+        assert (found > 0).all()
+        assert not len(found) or np.isin(found, (DENDRITE, SOMA)).mean() > 0.9
+
+
+def test_centerlines_are_as_long_as_the_table_says(phantom):
+    for row, line in zip(phantom.dendrites.itertuples(), phantom.centerlines, strict=True):
+        parents = line[:, 4].astype(int)
+        steps_um = (line[:, :3] - line[parents, :3])[parents >= 0]
+        # Clipping at the faces loses at most one step at each end of each branch.
+        length_um = np.linalg.norm(steps_um, axis=1).sum()
+        assert length_um <= row.length_um + 0.3
+        assert length_um >= row.length_um - 0.6 * row.branches - 0.6
+        assert row.length_um <= row.path_length_um
+
+
+def test_parents_come_before_their_children(phantom):
+    for line in phantom.centerlines:
+        assert (line[:, 4] < np.arange(len(line))).all()
+
+
+def test_swc_has_one_row_per_node_in_x_y_z_order(phantom):
+    rows = [line.split() for line in swc_text(phantom).splitlines() if not line.startswith("#")]
+    nodes = np.concatenate(phantom.centerlines)
+    assert [int(row[0]) for row in rows] == list(range(1, len(nodes) + 1))
+    assert all(int(row[6]) < int(row[0]) for row in rows)
+    numbers = np.array([[float(value) for value in row[2:6]] for row in rows]).reshape(-1, 4)
+    np.testing.assert_allclose(numbers, nodes[:, [2, 1, 0, 3]], atol=1e-4)
+
+
+def test_the_same_seed_and_number_give_the_same_phantom():
+    first, again = (make_phantom(SMALL[1], 7) for _ in range(2))
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert first.spines.equals(again.spines)
+
+
+def test_another_number_gives_another_phantom():
+    assert (make_phantom(SMALL[1], 7).image != make_phantom(SMALL[1], 8).image).any()
+
+
+def test_spacing_and_shape_are_kept_when_given():
+    phantom = make_phantom(SMALL[3], 0)
+    assert phantom.spacing.zyx == (0.1, 0.1, 0.1)
+    assert phantom.image.shape == (1, 40, 96, 96)
+
+
+def test_further_channels_shine_in_heads():
+    phantom = make_phantom(SMALL[4].model_copy(update={"snr": "easy"}), 2)
+    heads = phantom.labels == HEAD
+    assert phantom.image.shape[0] == 2
+    assert phantom.image[1][heads].mean() > 2 * phantom.image[1][phantom.labels == 0].mean()
+
+
+def test_more_photons_show_more_spines():
+    shares = [
+        make_phantom(SMALL[1].model_copy(update={"snr": snr}), 1).spines.resolvable.mean()
+        for snr in ("extreme", "easy")
+    ]
+    assert shares[0] < shares[1]
+
+
+def test_time_series_are_refused():
+    with pytest.raises(InputError, match="1 time point"):
+        make_phantom(SynthesisParams(timepoints=2), 0)
+
+
+def scene_with_one_spine(towards, head_radius_um, neck_um):
+    """Straight shaft along x at z = 8, y = 6.5 µm with one spine in a direction."""
+    nodes_um = np.column_stack([np.full(101, 8.0), np.full(101, 6.5), np.linspace(-6, 19, 101)])
+    axis = np.array(towards, dtype=float)
+    base_um = np.array([8.0, 6.5, 6.5]) + 0.6 * axis
+    neck = np.array([base_um, base_um + neck_um * axis])
+    head = Spheroid(neck[1] + head_radius_um * axis, axis, head_radius_um, head_radius_um)
+    spine = Spine(
+        spine_class="thin",
+        dendrite_id=1,
+        position_um=12.5,
+        brightness=1.0,
+        base_um=base_um,
+        neck_um=neck,
+        neck_diameter_um=0.15,
+        neck_length_um=neck_um,
+        head=head,
+        head_volume_um3=head.volume_um3,
+        volume_um3=head.volume_um3,
+        length_um=neck_um + 2 * head_radius_um,
+        tip_um=head.center_um + head_radius_um * axis,
+    )
+    dendrite = Dendrite(1, (Path(nodes_um, np.full(101, 0.6)),), (), 1.0)
+    return Scene((dendrite,), (spine,), together([]), together([]), np.zeros((0, 5)))
+
+
+def phantom_of(scene):
+    rng = np.random.default_rng(0)
+    recipe = draw_recipe(SMALL[1], rng)
+    detector = replace(recipe.detector, jitter_voxels=0.0)
+    return picture(replace(recipe, detector=detector), scene, 1, rng)
+
+
+def test_a_spine_beside_its_shaft_is_labelled_where_its_head_is():
+    phantom = phantom_of(scene_with_one_spine((0, 1, 0), 0.3, 0.5))
+    assert phantom.spines.resolvable.tolist() == [True]
+    head = phantom.spines.iloc[0]
+    index = np.rint(np.array([head.z_um, head.y_um, head.x_um]) / phantom.spacing.zyx).astype(int)
+    assert phantom.labels[tuple(index)] == HEAD
+
+
+def test_a_spine_hidden_above_its_shaft_is_known_but_not_labelled():
+    phantom = phantom_of(scene_with_one_spine((1, 0, 0), 0.2, 0.2))
+    assert phantom.spines.resolvable.tolist() == [False]
+    assert not np.isin(phantom.labels, (HEAD, NECK)).any()
+
+
+def test_the_shaft_label_is_about_as_wide_as_the_shaft():
+    phantom = phantom_of(scene_with_one_spine((0, 1, 0), 0.3, 0.5))
+    width_um = (phantom.labels[8, :, 20] == DENDRITE).sum() * phantom.spacing.y_um
+    assert width_um == pytest.approx(1.2, abs=0.25)

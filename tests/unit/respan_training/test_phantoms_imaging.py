@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from respan_common.geometry import VoxelSpacing
+from respan_training.phantoms.field import Field
+from respan_training.phantoms.imaging import (
+    background_photons,
+    detect,
+    patches_light,
+    shift_lines,
+)
+from respan_training.phantoms.recipe import Detector
+
+PLAIN = Detector(
+    photons=50,
+    background=2.0,
+    gradient=0.0,
+    texture=0.0,
+    excess=1.0,
+    gain=3.0,
+    offset=100.0,
+    read=2.0,
+    bits=16,
+    jitter_voxels=0.0,
+)
+
+
+@pytest.mark.parametrize("excess", [1.0, 1.4])
+@pytest.mark.parametrize("photons", [4.0, 60.0])
+def test_noise_has_the_mean_and_variance_of_its_model(photons, excess):
+    detector = replace(PLAIN, excess=excess)
+    expected = np.full((10, 100, 100), photons, dtype=np.float32)
+    grey = detect(expected, detector, np.random.default_rng(0)).astype(float)
+    # Rounding to whole grey values adds 1/12.
+    assert grey.mean() == pytest.approx(3 * photons + 100, rel=0.01)
+    assert grey.var() == pytest.approx(9 * excess * photons + 4 + 1 / 12, rel=0.03)
+
+
+def test_grey_values_clip_at_white_and_at_black():
+    photons = np.array([[[0, 1e6]]], dtype=np.float32)
+    grey = detect(photons, replace(PLAIN, bits=8, offset=-50.0), np.random.default_rng(0))
+    assert grey.dtype == np.uint8
+    assert grey.ravel().tolist() == [0, 255]
+
+
+def test_smoothing_makes_neighbors_alike():
+    photons = np.full((4, 100, 100), 20, dtype=np.float32)
+    detector = replace(PLAIN, smoothing_x_voxels=0.8)
+    grey = detect(photons, detector, np.random.default_rng(0)).astype(float) - 160
+    assert (grey[..., 1:] * grey[..., :-1]).mean() / grey.var() > 0.5
+    assert abs((grey[:, 1:] * grey[:, :-1]).mean() / grey.var()) < 0.1
+
+
+def test_an_even_background_is_even_and_a_gradient_keeps_its_mean():
+    field = Field((8, 32, 32), VoxelSpacing(1, 0.1, 0.1))
+    rng = np.random.default_rng(0)
+    assert (background_photons(field, PLAIN, rng) == 2).all()
+    slope = background_photons(field, replace(PLAIN, gradient=0.3), rng)
+    assert slope.mean() == pytest.approx(2, rel=1e-4)
+    assert slope.max() <= 2 * 1.3 + 1e-4
+    assert slope.std() > 0.05
+
+
+def test_lines_without_jitter_stay_and_with_jitter_keep_an_even_image():
+    image = np.full((2, 5, 6), 7, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    assert shift_lines(image, 0.0, rng) is image
+    np.testing.assert_allclose(shift_lines(image, 0.5, rng), 7, rtol=1e-5)
+
+
+def test_a_patch_is_brightest_at_its_center():
+    field = Field((9, 21, 21), VoxelSpacing(1, 0.5, 0.5))
+    light = patches_light(np.array([[4.0, 5.0, 6.0, 1.5, 0.2]]), field)
+    assert np.unravel_index(light.argmax(), light.shape) == (4, 10, 12)
+    assert light.max() == pytest.approx(0.2)

@@ -58,25 +58,25 @@ def test_an_image_is_found_read_and_placed_by_its_settings(tmp_path):
     folder = tmp_path / "Mouse 1 µm"
     folder.mkdir()
     (folder / "Analysis_Settings.yml").write_text("Parameters: {input_resXY: 0.2, input_resZ: 0.7}")
-    tifffile.imwrite(folder / "dendrite 1.tif", noise(4, 8, 9))
+    tifffile.imwrite(folder / "dendrite 1.tif", noise(5, 8, 9))
     found = scan_experiment(tmp_path).sub_folders[0]
     record = run(ingest_job(found.images[0], found.settings()), SilentReporter())
-    assert record.numbers == {"channels": 1, "z": 4, "y": 8, "x": 9}
+    assert record.numbers == {"channels": 1, "z": 5, "y": 8, "x": 9}
     assert open_volume(folder / "Zarr/dendrite 1.ome.zarr").spacing.zyx == (0.7, 0.2, 0.2)
 
 
 def test_the_same_file_is_read_once_and_a_changed_file_anew(tmp_path):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noise(4, 8, 9))
+    tifffile.imwrite(path, noise(5, 8, 9))
     first = run(job_for(path), SilentReporter())
     assert run(job_for(path), SilentReporter()) == first
-    tifffile.imwrite(path, noise(4, 8, 9) + 1)
+    tifffile.imwrite(path, noise(5, 8, 9) + 1)
     assert run(job_for(path), SilentReporter()).digest != first.digest
-    assert np.array_equal(open_volume(job_for(path).store).read(), noise(4, 8, 9) + 1)
+    assert np.array_equal(open_volume(job_for(path).store).read(), noise(5, 8, 9) + 1)
 
 
 def test_a_failed_image_leaves_no_store(tmp_path):
-    values = np.zeros((4, 8, 9), "float32")
+    values = np.zeros((5, 8, 9), "float32")
     values[2, 0, 0] = np.nan
     tifffile.imwrite(tmp_path / "a.tif", values)
     with pytest.raises(RespanError, match="no numbers"):

@@ -1,0 +1,304 @@
+"""What an nnU-Net v2 model folder holds, read from its JSON files alone: no network is loaded.
+
+Three layouts are understood, all with the same content:
+
+    models/<name>/{dataset.json, plans.json, fold_all/checkpoint_final.pth}
+    nnUNetTrainer__nnUNetPlans__3d_fullres/{dataset.json, plans.json, fold_0 ... fold_4}
+    Dataset001_name/nnUNetTrainer__nnUNetPlans__3d_fullres/...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from respan_common.errors import ModelError
+from respan_common.geometry import Zyx
+from respan_common.schemes import roles_of
+
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+"""Names of weights, the preferred one first."""
+_REQUIRED = ("dataset.json", "plans.json")
+_PREFERRED = "3d_fullres"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One nnU-Net model that can be loaded."""
+
+    name: str
+    """Name of the folder that the user gave."""
+    path: Path
+    """Folder with dataset.json, plans.json and the folds."""
+    configuration: str
+    """nnU-Net's name of it, such as 3d_fullres or 2d."""
+    checkpoints: tuple[Path, ...]
+    """Weights that are averaged, one file per fold."""
+    dataset: Mapping[str, Any] = field(repr=False)
+    """Content of dataset.json."""
+    plans: Mapping[str, Any] = field(repr=False)
+    """Content of plans.json."""
+    settings: Mapping[str, Any] = field(repr=False)
+    """The configuration's part of the plans, inheritance resolved."""
+    card: Mapping[str, Any] = field(repr=False)
+    """Content of card.json; empty without one."""
+    digest: str
+    """SHA-256 (hex) over everything that a prediction depends on."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Folds in use: "all" or "0", "1", ..."""
+        return tuple(path.parent.name.removeprefix("fold_") for path in self.checkpoints)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Label names and values; the background is 0."""
+        return {str(name): int(value) for name, value in self.dataset["labels"].items()}
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that the network tells apart, the background included."""
+        return len(set(self.labels) - {"ignore"})
+
+    @property
+    def transpose(self) -> Zyx:
+        """Which image axis comes first, second, third inside nnU-Net."""
+        first, second, third = self.plans.get("transpose_forward", (0, 1, 2))
+        return (int(first), int(second), int(third))
+
+    @property
+    def patch(self) -> Zyx:
+        """Voxels of a patch in nnU-Net's own axis order; a 2d patch is one voxel thick."""
+        sizes = [int(size) for size in self.settings["patch_size"]]
+        first, second, third = [1] * (3 - len(sizes)) + sizes
+        return (first, second, third)
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the network sees single slices."""
+        return len(self.settings["patch_size"]) == 2
+
+    @property
+    def spacing_um(self) -> tuple[float, float, float] | None:
+        """Voxel size (z, y, x) of the training data; None if the plans do not know it.
+
+        RESPAN's training writes no spacing, which nnU-Net reads as 1, 1, 1. A 2d model gives its
+        training data's median between slices, where it does not resample.
+        """
+        edges = [float(edge) for edge in self.settings["spacing"]]
+        if all(edge == 1 for edge in edges):
+            return None
+        if self.is_2d:
+            edges = [float(self.plans["original_median_spacing_after_transp"][0]), *edges]
+        z, y, x = (edges[self.transpose.index(axis)] for axis in range(3))
+        return (z, y, x)
+
+    def roles(self, scheme: int | None = None) -> dict[str, int]:
+        """Class value of each structure, by label names or by RESPAN's model type.
+
+        Raises
+        ------
+        ModelError
+            If a label's meaning is unknown, or the model has no class for dendrites.
+        """
+        roles = roles_of(self.labels, scheme)
+        known = {role: value for role, value in roles.items() if value < self.classes}
+        if "dendrite" not in known:
+            raise ModelError(
+                f"{self.path} has {self.classes} classes, none of which is the dendrite "
+                f"(value {roles['dendrite']}) of RESPAN's model type {scheme}: choose another type"
+            )
+        return known
+
+
+def describe(folder: Path) -> ModelFolder:
+    """Read and check a model folder.
+
+    Raises
+    ------
+    ModelError
+        If it is not one, is incomplete, or is of a kind that cannot be used; names the folder and
+        the way out.
+    """
+    path = _trainer_folder(folder)
+    dataset, plans = (_read_json(path / name) for name in _REQUIRED)
+    card = _read_json(path / "card.json") if (path / "card.json").is_file() else {}
+    configuration = _configuration(path, plans, card)
+    checkpoints, warnings = _checkpoints(path)
+    model = ModelFolder(
+        name=folder.name,
+        path=path,
+        configuration=configuration,
+        checkpoints=checkpoints,
+        dataset=dataset,
+        plans=plans,
+        settings=_resolved(path, plans, configuration),
+        card=card,
+        digest=_digest(path, checkpoints, configuration),
+        warnings=warnings,
+    )
+    _check(model)
+    return model
+
+
+def find(root: Path) -> list[Path]:
+    """Folders directly under `root` that look like a model, in name order; not yet checked."""
+    if not root.is_dir():
+        return []
+    return [child for child in sorted(root.iterdir()) if child.is_dir() and _candidates(child)]
+
+
+def _trainer_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ModelError(
+            f"there is no model folder {folder}: give the folder that holds plans.json"
+        )
+    found = _candidates(folder)
+    preferred = [path for path in found if path.name.endswith(f"__{_PREFERRED}")]
+    if len(found) > 1 and len(preferred) == 1:
+        return preferred[0]
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in found)
+        raise ModelError(f"{folder} holds several models ({names}): name one of them")
+    if not found:
+        raise ModelError(
+            f"{folder} is not an nnU-Net model: neither it nor a folder in it has plans.json, "
+            "dataset.json and fold_*; copy the whole result folder of the training"
+        )
+    return found[0]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The folder itself, its children or its grandchildren: the first level that has models."""
+    for level in ([folder], folder.glob("*"), folder.glob("*/*")):
+        found = [path for path in sorted(level) if _looks_like_model(path)]
+        if found:
+            return found
+    return []
+
+
+def _looks_like_model(path: Path) -> bool:
+    parts = [*((path / name).is_file() for name in _REQUIRED), any(path.glob("fold_*"))]
+    return sum(parts) >= 2
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path.parent} has no {path.name}: copy it from the training's result folder"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}): copy it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object: copy it again")
+    return content
+
+
+def _configuration(path: Path, plans: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """What the folder's name or card says; else 3d_fullres; else the only one."""
+    known = list(plans.get("configurations", {}))
+    _, separator, from_name = path.name.rpartition("__")
+    named = card.get("configuration") or (from_name if separator else "")
+    if not named:
+        named = _PREFERRED if _PREFERRED in known or len(known) != 1 else known[0]
+    if named not in known:
+        raise ModelError(
+            f"{path / 'plans.json'} has no configuration '{named}', only "
+            f"{', '.join(known) or 'none'}: plans.json belongs to another model"
+        )
+    return str(named)
+
+
+def _resolved(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One configuration of the plans; what it inherits comes first and is overridden."""
+    settings: dict[str, Any] = {}
+    seen: set[str] = set()
+    while name:
+        if name in seen or name not in plans["configurations"]:
+            raise ModelError(f"{path / 'plans.json'}: configuration '{name}' inherits from nowhere")
+        seen.add(name)
+        own = plans["configurations"][name]
+        settings = {**own, **settings}
+        name = own.get("inherits_from", "")
+    return settings
+
+
+def _checkpoints(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Weights of fold_all, else of every numbered fold; all of one name, as nnU-Net has it."""
+    folds = (
+        [path / "fold_all"] if (path / "fold_all").is_dir() else sorted(path.glob("fold_[0-9]*"))
+    )
+    for name in CHECKPOINTS:
+        found = tuple(fold / name for fold in folds if (fold / name).is_file())
+        if found:
+            left_out = [fold.name for fold in folds if not (fold / name).is_file()]
+            return found, tuple(f"{fold} of {path} has no {name}: left out" for fold in left_out)
+    raise ModelError(
+        f"{path} has no weights: expected {path / 'fold_all' / CHECKPOINTS[0]} "
+        f"(or fold_0 ... fold_4, or {CHECKPOINTS[1]}); copy it from the training"
+    )
+
+
+def _digest(path: Path, checkpoints: Iterable[Path], configuration: str) -> str:
+    """SHA-256 over names and contents of all files that a prediction depends on."""
+    files = [path / "dataset.json", path / "plans.json", *checkpoints]
+    if (path / "card.json").is_file():
+        files.append(path / "card.json")
+    digest = hashlib.sha256(configuration.encode())
+    for file in files:
+        status = file.stat()
+        name = file.relative_to(path).as_posix()
+        digest.update(f"\n{name} {_file_digest(file, status.st_size, status.st_mtime_ns)}".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, modified_ns: int) -> str:
+    """SHA-256 of a file; size and time stamp are part of the cache's key only."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(model: ModelFolder) -> None:
+    """Refuse what would only fail, or give wrong results, later."""
+    missing = {"patch_size", "spacing", "normalization_schemes"} - set(model.settings)
+    if missing:
+        raise ModelError(f"{model.path / 'plans.json'} lacks {', '.join(sorted(missing))}")
+    if model.settings.get("previous_stage"):
+        raise ModelError(
+            f"{model.path} is the second stage of a cascade, which is not supported: "
+            "train 3d_fullres instead"
+        )
+    channels = model.dataset.get("channel_names", model.dataset.get("modality", {}))
+    if len(channels) != 1:
+        raise ModelError(
+            f"{model.path} expects {len(channels)} channels {channels}: "
+            "only models of one channel can be used"
+        )
+    _check_labels(model)
+
+
+def _check_labels(model: ModelFolder) -> None:
+    labels = model.dataset.get("labels")
+    where = model.path / "dataset.json"
+    if not isinstance(labels, dict) or not labels:
+        raise ModelError(f"{where} names no labels: add what each class value means")
+    if any(isinstance(value, list) for value in labels.values()):
+        raise ModelError(
+            f"{where} has labels that are regions (several values each), which is not supported: "
+            "train with one value per structure"
+        )
+    try:
+        values = sorted(value for name, value in model.labels.items() if name != "ignore")
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{where}: label values must be whole numbers ({error})") from error
+    if values != list(range(len(values))):
+        raise ModelError(f"{where}: label values must be 0, 1, 2, ... without gaps, not {values}")

@@ -1,0 +1,23 @@
+"""Run the service: `RESPAN_PORT=50052 python -m respan_segmentation`."""
+
+from respan.v1 import segmentation_pb2 as pb
+from respan.v1 import segmentation_pb2_grpc as rpc
+from respan_common.serving import serve
+from respan_common.settings import ServiceSettings
+from respan_segmentation.server import SegmentationServicer
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    serve(
+        "segmentation",
+        pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name,
+        rpc.add_SegmentationServiceServicer_to_server,
+        SegmentationServicer,
+        ServiceSettings(),
+    )
+
+
+# A stage's worker is spawned, and imports this module again.
+if __name__ == "__main__":
+    main()

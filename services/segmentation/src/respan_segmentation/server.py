@@ -1,0 +1,49 @@
+"""Messages in, messages out. The work is in `stage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from respan.v1 import segmentation_pb2 as pb
+from respan.v1 import segmentation_pb2_grpc as rpc
+from respan.v1 import stage_pb2
+from respan_common.convert import from_proto
+from respan_common.model_folders import find
+from respan_common.params import SegmentationParams
+from respan_common.serving import StageHost, answering
+from respan_segmentation.stage import SegmentationJob, run
+
+
+class SegmentationServicer(rpc.SegmentationServiceServicer):
+    """Answers the calls of SegmentationService."""
+
+    def __init__(self, host: StageHost) -> None:
+        self._host = host
+        roots = host.settings.model_roots
+        host.models = lambda: [str(path) for root in roots for path in find(root)]
+
+    def Segment(
+        self, request: pb.SegmentRequest, context: grpc.ServicerContext
+    ) -> Iterator[stage_pb2.StageEvent]:
+        """Segment one image; the stream ends with the result."""
+        with answering(context):
+            yield from self._host.stream(run, self._job(request), context)
+
+    def Describe(
+        self, request: stage_pb2.DescribeRequest, context: grpc.ServicerContext
+    ) -> stage_pb2.DescribeResponse:
+        """Say what this service is and how busy."""
+        with answering(context):
+            return self._host.describe()
+
+    def _job(self, request: pb.SegmentRequest) -> SegmentationJob:
+        params = from_proto(request.params, SegmentationParams)
+        return SegmentationJob(
+            store=self._host.data_path(request.volume.uri),
+            group=request.volume.group,
+            model=self._host.model_path(params.model),
+            params=params,
+            runtime=self._host.settings.runtime,
+        )

@@ -1,0 +1,115 @@
+"""Spine instances: which head voxels belong to one spine.
+
+Plan: components first. Where the model predicts cores (RESPAN's type 4), each core is a spine
+and grows into the shell around it. Elsewhere touching spines are cut at their waist: a spine has
+a thickest place, and between two of them the distance to the background dips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import edt
+import numpy as np
+from numpy.typing import NDArray
+from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
+
+from respan_common.geometry import Box, VoxelSpacing, grow
+from respan_common.params import QuantificationParams
+from respan_quantification.classes import HEAD_ROLES, ClassImage, Mask
+from respan_quantification.objects import Labels, boxes, components
+
+FULL = np.ones((3, 3, 3), dtype=bool)
+"""26 neighbors."""
+
+
+def spine_instances(
+    classes: ClassImage, spacing: VoxelSpacing, params: QuantificationParams
+) -> Labels:
+    """Number every putative spine, before any filter."""
+    heads = components(classes.mask(*HEAD_ROLES))
+    if classes.has("spine_core"):
+        return _replace_parts(heads, lambda mask, box: _grow_cores(mask, classes, box, spacing))
+    if params.spine_splitting == "connected":
+        return heads
+    return _replace_parts(heads, lambda mask, box: split_at_waists(mask, spacing, params))
+
+
+def split_at_waists(mask: Mask, spacing: VoxelSpacing, params: QuantificationParams) -> Labels:
+    """Parts of one component, numbered 1..N, cut where it is narrow.
+
+    A part that would be too small for a spine is no spine: its seed is dropped and its
+    neighbors take its voxels.
+
+    Parameters
+    ----------
+    mask : bool array, shape (z, y, x)
+        One component, with a margin of background where it does not touch the image's faces.
+    """
+    inside_um = inside_distance_um(mask, spacing)
+    # One voxel more or less across a neck moves the distance by up to one voxel: a dip as
+    # shallow as that is the grid's, not the spine's.
+    depth_um = max(params.split_merge_depth_um, 1.01 * min(spacing.zyx[1:]))
+    seeds = _deep_maxima(inside_um, mask, depth_um)
+    smallest = spacing.voxels_in(params.min_spine_volume_um3)
+    while True:
+        parts = np.asarray(watershed(-inside_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+        counts = np.bincount(parts.ravel())[1:]
+        if len(counts) < 2 or counts.min() >= smallest:
+            return parts
+        seeds[seeds == int(np.argmin(counts)) + 1] = 0
+        seeds = _renumber(seeds)
+
+
+def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]:
+    """Distance of each mask voxel to the nearest background voxel's center; 0 outside.
+
+    The array's faces are not background. In an array without any background every distance is
+    the array's diagonal, which is larger than any real one.
+    """
+    distance = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing.zyx, black_border=False)
+    diagonal = float(np.linalg.norm(np.multiply(mask.shape, spacing.zyx)))
+    return np.asarray(np.minimum(distance, diagonal), dtype=np.float32)
+
+
+def _deep_maxima(inside_um: NDArray[np.float32], mask: Mask, depth_um: float) -> NDArray[np.int32]:
+    """Maxima that rise at least `depth_um` above the pass to a higher one (h-maxima)."""
+    peaks = local_maxima(inside_um, connectivity=3)  # type: ignore[no-untyped-call]
+    if _count(peaks) > 1:
+        lowered = np.maximum(inside_um - np.float32(depth_um), 0)
+        flooded = reconstruction(lowered, inside_um, footprint=FULL)  # type: ignore[no-untyped-call]
+        peaks = local_maxima(flooded, connectivity=3) & mask  # type: ignore[no-untyped-call]
+    seeds = components(np.asarray(peaks, dtype=bool)).astype(np.int32)
+    return seeds if seeds.any() else mask.astype(np.int32)
+
+
+def _count(mask: Mask) -> int:
+    return int(components(np.asarray(mask, dtype=bool)).max(initial=0))
+
+
+def _renumber(seeds: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.unique(seeds, return_inverse=True)[1].reshape(seeds.shape).astype(np.int32)
+
+
+def _grow_cores(mask: Mask, classes: ClassImage, box: Box, spacing: VoxelSpacing) -> Labels:
+    """Cores grow through core and shell; a shell without any core stays unlabelled."""
+    core = (classes.values[box] == classes.roles["spine_core"]) & mask
+    seeds = components(core).astype(np.int32)
+    if not core.any():
+        return seeds.astype(np.uint32)
+    outward_um = inside_distance_um(~core, spacing)
+    return np.asarray(watershed(outward_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+
+
+def _replace_parts(labels: Labels, divide: Callable[[Mask, Box], Labels]) -> Labels:
+    """Divide each component in its own box and number all parts 1..N."""
+    result = np.zeros_like(labels)
+    parts_so_far = 0
+    for number, tight in boxes(labels).items():
+        box = grow(tight, (1, 1, 1), labels.shape)
+        mask = labels[box] == number
+        parts = divide(mask, box)
+        result[box][mask] = np.where(parts[mask] > 0, parts[mask] + parts_so_far, 0)
+        parts_so_far += int(parts.max(initial=0))
+    return result

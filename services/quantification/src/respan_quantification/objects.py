@@ -1,0 +1,147 @@
+"""Objects in masks: components, their volumes, boxes and voxels. Ids are uint32, 1..N."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cc3d
+import fastremap
+import numpy as np
+from numpy.typing import NDArray
+
+from respan_common.geometry import Box, VoxelSpacing
+
+Labels = NDArray[np.uint32]
+
+
+def components(mask: NDArray[np.bool_]) -> Labels:
+    """26-connected components, numbered 1..N.
+
+    Voxels that share only an edge or a corner belong together: a thin oblique dendrite in a
+    stack with coarse z steps has no other contact from one slice to the next.
+    """
+    return np.asarray(cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32))
+
+
+def voxel_counts(labels: Labels) -> NDArray[np.int64]:
+    """Voxels of each id; entry 0 is the background."""
+    ids, counts = fastremap.unique(labels, return_counts=True)
+    table = np.zeros(int(ids[-1]) + 1 if len(ids) else 1, dtype=np.int64)
+    table[ids] = counts
+    return table
+
+
+def volumes_um3(labels: Labels, spacing: VoxelSpacing) -> NDArray[np.float64]:
+    """Volume of each id in µm³; entry 0 is 0."""
+    volumes = np.asarray(voxel_counts(labels) * spacing.voxel_volume_um3, dtype=np.float64)
+    volumes[0] = 0.0
+    return volumes
+
+
+def keep(labels: Labels, kept: NDArray[np.bool_]) -> Labels:
+    """Only the ids whose entry in `kept` is true, renumbered 1..N in their old order.
+
+    Parameters
+    ----------
+    kept : bool array, shape (largest id + 1,)
+        Entry 0 (background) is ignored.
+    """
+    table = np.zeros(len(kept), dtype=np.uint32)
+    survivors = np.flatnonzero(kept[1:]) + 1
+    table[survivors] = np.arange(1, len(survivors) + 1, dtype=np.uint32)
+    return np.asarray(table[labels])
+
+
+def boxes(labels: Labels) -> dict[int, Box]:
+    """Tight box of each id that occurs."""
+    found = cc3d.statistics(labels, no_slice_conversion=False)["bounding_boxes"]
+    counts = voxel_counts(labels)
+    return {number: _box(found[number]) for number in range(1, len(counts)) if counts[number]}
+
+
+def _box(slices: tuple[slice, ...]) -> Box:
+    z, y, x = (slice(int(part.start), int(part.stop)) for part in slices)
+    return (z, y, x)
+
+
+def touches_faces(box: Box, shape_zyx: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether a box reaches the array's first or last voxel along one of these axes."""
+    return any(box[a].start == 0 or box[a].stop == shape_zyx[a] for a in axes)
+
+
+def boundary(labels: Labels) -> NDArray[np.bool_]:
+    """Voxels of objects with a face neighbor outside theirs; the array's faces do not count."""
+    inner = labels > 0
+    filled = inner.copy()
+    for axis in range(3):
+        ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        same = labels[tuple(ahead)] == labels[tuple(behind)]
+        inner[tuple(ahead)] &= same
+        inner[tuple(behind)] &= same
+    return np.asarray(filled & ~inner)
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Voxels of many objects, sorted by id, so that per-object work needs no volume.
+
+    `index_zyx` has shape (n, 3), `ids` shape (n,) and rises; `starts` is the first row of each
+    of `present`, the ids that occur.
+    """
+
+    index_zyx: NDArray[np.int32]
+    ids: NDArray[np.uint32]
+    present: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Labels) -> Voxels:
+        """Gather the voxels of all objects."""
+        index = np.argwhere(labels).astype(np.int32)
+        ids = labels[tuple(index.T)]
+        order = np.argsort(ids, kind="stable")
+        index, ids = index[order], ids[order]
+        present, starts = np.unique(ids, return_index=True)
+        return cls(index, ids, present, starts.astype(np.int64))
+
+    def part(self, chosen: NDArray[np.bool_]) -> Voxels:
+        """Only the chosen voxels, one flag per voxel."""
+        ids = self.ids[chosen]
+        present, starts = np.unique(ids, return_index=True)
+        return Voxels(self.index_zyx[chosen], ids, present, starts.astype(np.int64))
+
+    def column(self, values: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+        """Values of the present objects as a column for objects 1..count; the others are NaN."""
+        column = np.full(count, np.nan)
+        column[self.present.astype(np.int64) - 1] = values
+        return column
+
+    def groups(self) -> Iterator[tuple[int, slice]]:
+        """Each id with the rows that belong to it."""
+        stops = self.starts + self.counts
+        for number, start, stop in zip(self.present, self.starts, stops, strict=True):
+            yield int(number), slice(int(start), int(stop))
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Voxels of each present object."""
+        return np.diff(np.append(self.starts, len(self.ids)))[: len(self.present)]
+
+    def minimum(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Smallest value of each present object; `values` has one entry per voxel."""
+        return self._reduce(np.minimum, values)
+
+    def maximum(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Largest value of each present object."""
+        return self._reduce(np.maximum, values)
+
+    def total(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Sum over each present object, in double precision."""
+        return self._reduce(np.add, values.astype(np.float64))
+
+    def _reduce(self, ufunc: np.ufunc, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        if not len(self.present):
+            return np.zeros(0)
+        return np.asarray(ufunc.reduceat(values, self.starts))

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_a_channel_of_one_grey_value_stays_as_it_is(model):
 def test_a_channel_that_is_almost_empty_is_refused():
     volume = np.zeros((10, 50, 50), np.uint16)
     volume[5, 5, 5] = 900
-    with pytest.raises(InputError, match=r"percentiles 2\.0 and 99\.8 of the channel are both 0"):
+    with pytest.raises(InputError, match=r"percentiles 2\.0 and 99\.8 are both 0"):
         channel_of(volume)
 
 
@@ -208,6 +209,26 @@ def test_loading_a_model_writes_nothing_to_its_folder(care_folder):
     before = {path: path.stat().st_mtime_ns for path in care_folder.rglob("*")}
     care.load(care.open_folder(care_folder))
     assert {path: path.stat().st_mtime_ns for path in care_folder.rglob("*")} == before
+
+
+LEGACY = """
+import sys
+import numpy as np
+from csbdeep.models import CARE, Config
+config = Config("ZYX", probabilistic=True, unet_n_depth=3, unet_n_first=4)
+model = CARE(config, "legacy", basedir=sys.argv[1])
+model.keras_model.save_weights(sys.argv[1] + "/legacy/weights_best.h5")
+volume = np.random.default_rng(1).integers(0, 500, (13, 37, 41)).astype(np.uint16)
+np.save(sys.argv[1] + "/expected.npy", model.predict(volume, "ZYX"))
+"""
+
+
+def test_weights_written_by_keras_2_give_the_same_grey_values(tmp_path):
+    legacy = os.environ | {"TF_USE_LEGACY_KERAS": "1"}
+    subprocess.run([sys.executable, "-c", LEGACY, str(tmp_path)], env=legacy, check=True)
+    model, volume = care.load(care.open_folder(tmp_path / "legacy")), noise((13, 37, 41))
+    ours = care.restore(model, channel_of(volume), whole(volume.shape))
+    np.testing.assert_allclose(ours, np.load(tmp_path / "expected.npy"), atol=1e-2)
 
 
 def test_importing_the_module_does_not_import_tensorflow():

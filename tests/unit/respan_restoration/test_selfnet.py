@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage as ndi
 from skimage.transform import resize
 
-from respan_common.errors import InputError, ModelError
+from respan_common.errors import CapacityError, InputError, ModelError
 from respan_common.geometry import VoxelSpacing, grow, relative, shape_of, whole
 from respan_restoration import selfnet
 from respan_restoration.selfnet import SelfNet, axial_weights, interpolate, load_network
@@ -201,6 +201,30 @@ def test_batches_do_not_change_the_result(monkeypatch):
     monkeypatch.setattr(selfnet, "PIXELS_PER_BATCH", 1)
     apart = selfnet.restore_axially(network, volume, whole(volume.shape), (0, 1000))
     np.testing.assert_allclose(together, apart, atol=1e-2)
+
+
+class Hungry(torch.nn.Module):
+    """Fits no more than `most` slices into its memory."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.weight = most, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, slices):
+        if len(slices) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return slices
+
+
+def test_a_batch_too_large_for_the_memory_is_made_smaller():
+    volume = ramp((6, 7, 8))
+    restored = selfnet.restore_axially(Hungry(2), volume, whole(volume.shape), (0, 1000))
+    np.testing.assert_allclose(restored, volume, atol=1e-2)
+
+
+def test_a_memory_too_small_for_one_slice_is_an_error():
+    with pytest.raises(CapacityError, match="even for one slice"):
+        selfnet.restore_axially(Hungry(0), ramp((6, 7, 8)), whole((6, 7, 8)), (0, 1000))
 
 
 def test_a_volume_too_thin_to_reflect_is_refused():

@@ -162,6 +162,15 @@ def test_intensity_limits_in_the_wrong_order_are_refused(tmp_path):
         restore(store, axial_model="any", axial_min_intensity=9, axial_max_intensity=9)
 
 
+def test_a_channel_that_cannot_be_normalized_is_named(tmp_path, care_folder):
+    volume = noise((2, 5, 30, 30))
+    volume[1] = 0
+    volume[1, 2, 3, 4] = 900
+    store = store_of(tmp_path, volume)
+    with pytest.raises(InputError, match=r"channel 2 of cell\.ome\.zarr: percentiles"):
+        restore(store, care_models={2: str(care_folder)})
+
+
 def test_a_store_that_does_not_exist_is_not_found(tmp_path):
     with pytest.raises(VolumeNotFoundError):
         restore(tmp_path / "gone.ome.zarr", axial_model="any")

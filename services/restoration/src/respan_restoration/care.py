@@ -201,12 +201,12 @@ def limits(read: Reader, boxes: Iterable[Box], dtype: DTypeLike) -> Limits:
     percentiles = _counted(read, boxes) if exact else _sorted(read, boxes)
     low, high, least, most = (np.float32(value) for value in percentiles)
     if not np.isfinite([low, high]).all():
-        raise InputError("the channel has values that are not finite: CARE cannot normalize it")
+        raise InputError("some values are not finite (NaN or infinite): CARE cannot normalize them")
     if low == high and least != most:
         raise InputError(
-            f"percentiles {LOW_PERCENTILE} and {HIGH_PERCENTILE} of the channel are both {low:g}: "
-            "almost all voxels are equal, and CARE cannot normalize it; crop the image, or restore "
-            "it before the background is removed"
+            f"percentiles {LOW_PERCENTILE} and {HIGH_PERCENTILE} are both {low:g}: almost all "
+            "voxels are equal, and CARE cannot normalize them; crop the image, or restore it "
+            "before its background is removed"
         )
     return Limits(low, high)
 

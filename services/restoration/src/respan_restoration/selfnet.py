@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from torch import nn
 
-from respan_common.errors import InputError, ModelError
+from respan_common.errors import CapacityError, InputError, ModelError
 from respan_common.geometry import Box, VoxelSpacing
 
 # How far an output voxel sees: 7x7, two 3x3, six blocks of two 3x3, two 3x3, 7x7.
@@ -229,9 +229,20 @@ def _apply(
     device = next(network.parameters()).device
     batch = max(1, PIXELS_PER_BATCH // slices[0].size)
     restored = np.empty_like(slices, order="C")
-    with torch.inference_mode():
-        for start in range(0, len(slices), batch):
-            check()
-            part = torch.from_numpy(np.ascontiguousarray(slices[start : start + batch]))
-            restored[start : start + batch] = network(part[:, None].to(device))[:, 0].cpu().numpy()
+    start = 0
+    while start < len(slices):
+        check()
+        part = torch.from_numpy(np.ascontiguousarray(slices[start : start + batch]))
+        try:
+            with torch.inference_mode():
+                restored[start : start + batch] = network(part[:, None].to(device))[:, 0].cpu()
+        except torch.OutOfMemoryError as error:
+            if batch == 1:
+                raise CapacityError(
+                    f"Self-Net needs more GPU memory than there is, even for one slice of "
+                    f"{slices[0].shape} voxels; free the GPU or use device=cpu"
+                ) from error
+            batch = batch // 2
+            continue
+        start += batch
     return restored

@@ -177,7 +177,10 @@ def _care_reader(work: _Work, channel: int, source: Reader) -> Reader:
             "CARE ran on the CPU although a GPU was asked for: this TensorFlow cannot use one"
         )
     boxes = (block.inner for block in grid(work.raw.shape_zyx, _SCRATCH_BLOCK))
-    limits = care.limits(_checked(source, work.report), boxes, work.raw.dtype)
+    try:
+        limits = care.limits(_checked(source, work.report), boxes, work.raw.dtype)
+    except InputError as error:
+        raise InputError(f"channel {channel} of {work.raw.store.name}: {error}") from error
     whole = care.Channel(source, work.raw.shape_zyx, limits)
     z, y, x = (
         -(-size // tiles)

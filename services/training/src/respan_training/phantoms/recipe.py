@@ -202,16 +202,16 @@ def _wide_confocal_optics(rng: np.random.Generator) -> Optics:
 
 
 def _wide_detector(rng: np.random.Generator, two_photon: bool) -> Detector:
-    photons = _log_uniform(rng, 5, 100)
+    photons = _log_uniform(rng, 5, 80) if two_photon else _log_uniform(rng, 6, 120)
     bits = int(rng.choice([8, 8, 8, 12, 16] if two_photon else [8, 12, 12, 16, 16]))
     white = 2**bits - 1
     # Share of white that a typical head reaches: above 0.3 bright shafts clip.
-    at_head = _log_uniform(rng, 0.15, 1.3) if two_photon else _log_uniform(rng, 0.1, 0.8)
+    at_head = _log_uniform(rng, 0.2, 1.3) if two_photon else _log_uniform(rng, 0.1, 0.8)
     gain = at_head * white / photons
     smooth = bool(rng.uniform() < (0.6 if two_photon else 0.3))
     return Detector(
         photons=photons,
-        background=_log_uniform(rng, 0.1, 3.0),
+        background=photons * _log_uniform(rng, 0.005, 0.08),
         gradient=float(rng.uniform(0, 0.4)),
         texture=float(rng.uniform(0, 1.0)),
         excess=float(rng.uniform(1.0, 2.0)),
@@ -230,14 +230,14 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
     most = int(np.clip(round(side_um / 10), 2, 6))
     return Scenery(
         dendrites=int(rng.integers(1, most + 1)),
-        thinnest_um=0.2,
-        thickest_um=float(rng.choice([0.5, 0.75] if two_photon else [0.5, 0.9])),
+        thinnest_um=0.22,
+        thickest_um=float(rng.choice([0.5, 0.8] if two_photon else [0.5, 0.9])),
         dimmest=0.15,
         elevation_deg=float(rng.choice([4.0, 8.0, 14.0] if two_photon else [5.0, 12.0, 25.0])),
         spines_per_um=_log_uniform(rng, 0.3, 2.5),
         branch=0.35,
         neighbor=0.35,
-        soma=0.08,
+        soma=0.05,
         axons=int(rng.integers(0, 6)),
         puncta_per_um3=_log_uniform(rng, 1e-4, 5e-3),
         patches=int(rng.integers(0, 5)),

@@ -227,4 +227,4 @@ def _patch(field: Field, rng: np.random.Generator) -> NDArray[np.float64]:
     lumps, size_um = int(rng.integers(3, 9)), rng.uniform(1.5, 5.0)
     centers_um = center_um + rng.normal(0, 0.7 * size_um, (lumps, 3))
     sigmas_um = size_um * rng.uniform(0.2, 0.7, lumps)
-    return np.column_stack([centers_um, sigmas_um, rng.uniform(0.003, 0.04, lumps)])
+    return np.column_stack([centers_um, sigmas_um, rng.uniform(0.002, 0.02, lumps)])

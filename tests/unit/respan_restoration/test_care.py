@@ -85,6 +85,15 @@ def test_a_tile_larger_than_the_limit_is_cut(model, monkeypatch):
     np.testing.assert_allclose(apart, together, atol=1e-2)
 
 
+def test_a_tile_is_not_cut_smaller_than_its_halo(model, monkeypatch):
+    volume, tiles = noise((8, 44, 44)), []
+    monkeypatch.setattr(care, "VOXELS_PER_TILE", 1)
+    channel = channel_of(volume)
+    care.restore(model, channel, whole(volume.shape), check=lambda: tiles.append(1))
+    assert model.overlap == 22
+    assert len(tiles) == 4
+
+
 def test_a_tile_that_exceeds_the_memory_is_tried_again_in_halves(model, monkeypatch):
     volume = noise((8, 40, 50))
     together = care.restore(model, channel_of(volume), whole(volume.shape))

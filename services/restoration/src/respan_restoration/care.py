@@ -37,7 +37,7 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 99.8
 # skips keep about eight layers alive.
 VOXELS_PER_TILE = 2**21
 
-# Halving a tile further than this no longer saves memory: the halo around it is larger.
+# The edge at which a tile that exceeds the memory is given up: its halo is all there is to it.
 SMALLEST_TILE_VOXELS = 8
 
 
@@ -287,7 +287,8 @@ def _is_too_large(model: CareModel, channel: Channel, box: Box, most: Zyx | None
         return True
     window = _window(model, channel.shape_zyx, box)
     seen = int(np.prod([stop - start for start, stop in window]))
-    return seen > VOXELS_PER_TILE and max(shape) > SMALLEST_TILE_VOXELS
+    # A tile smaller than its halo costs much time and saves little memory.
+    return seen > VOXELS_PER_TILE and max(shape) > max(model.overlap, SMALLEST_TILE_VOXELS)
 
 
 def _halves(box: Box, most: Zyx | None) -> tuple[int, list[Box]]:

@@ -1,0 +1,138 @@
+"""Train the small models that ship with the project, on phantoms alone.
+
+    python models/train.py two-photon            # everything, about 50 minutes on two cores
+    python models/train.py confocal --threads 4
+    python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
+
+Run it again after an interruption: volumes that are there stay, and the training goes on from its
+last epoch. A smaller or larger --epochs than before continues the same training, with the learning
+rate falling towards the new end. The model ends up in WORK/model/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from respan_common.events import Event, Progress, Reporter
+from respan_common.params import NnunetTrainingParams, SynthesisParams
+from respan_common.settings import Runtime
+from respan_training.jobs import TrainingJob
+from respan_training.stage import run_training
+from respan_training.synthesis import write_training_data
+
+ITERATIONS_PER_EPOCH = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data and network of one model."""
+
+    kind: Literal["confocal", "two-photon"]
+    spacing_um: list[float]
+    shape: list[int]
+    patch_size: list[int]
+    features: list[int]
+    volumes: int
+    epochs: int
+    seed: int
+
+    def synthesis(self, volumes: int) -> SynthesisParams:
+        """Phantoms of every brightness, all at the model's own voxel size."""
+        return SynthesisParams(
+            kind=self.kind,
+            images=volumes,
+            shape=self.shape,
+            spacing_um=self.spacing_um,
+            snr="mixed",
+            seed=self.seed,
+        )
+
+    def training(self, epochs: int) -> NnunetTrainingParams:
+        """A network small enough for two processor cores."""
+        return NnunetTrainingParams(
+            dataset_name=self.kind,
+            epochs=epochs,
+            iterations_per_epoch=ITERATIONS_PER_EPOCH,
+            batch_size=2,
+            patch_size=self.patch_size,
+            features_per_stage=self.features,
+            augmentation="light",
+            seed=self.seed,
+        )
+
+
+RECIPES = {
+    "two-photon": Recipe(
+        kind="two-photon",
+        spacing_um=[1.0, 0.102, 0.102],
+        shape=[24, 256, 256],
+        patch_size=[12, 128, 128],
+        features=[12, 24, 48, 96, 128],
+        volumes=60,
+        epochs=32,
+        seed=1001,
+    ),
+    "confocal": Recipe(
+        kind="confocal",
+        spacing_um=[0.15, 0.065, 0.065],
+        shape=[40, 256, 256],
+        patch_size=[24, 96, 96],
+        features=[12, 24, 48, 96],
+        volumes=50,
+        epochs=32,
+        seed=2001,
+    ),
+}
+
+
+def main() -> None:
+    """Make the data, train, and say where the model is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("--work", type=Path, help="default: work/models/NAME")
+    parser.add_argument("--epochs", type=int, help="of 50 iterations each")
+    parser.add_argument("--volumes", type=int)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    recipe = RECIPES[arguments.name]
+    work = (arguments.work or Path("work/models") / arguments.name).resolve()
+    write_training_data(
+        work / "data",
+        recipe.synthesis(arguments.volumes or recipe.volumes),
+        lambda name: say(f"volume {name}"),
+    )
+    job = TrainingJob(
+        work / "data",
+        work / "model",
+        recipe.training(arguments.epochs or recipe.epochs),
+        runtime=Runtime("auto", arguments.threads),
+    )
+    result = run_training(job, Reporter(Printer(), lambda: False))
+    say(f"{work / 'model' / recipe.kind}: {result.numbers}")
+
+
+class Printer:
+    """Prints progress once per epoch, and whenever its message changes."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, event: Event) -> None:
+        """Print an event, if it is news."""
+        if isinstance(event, Progress) and event.message != self._last:
+            self._last = event.message
+            left = "" if event.seconds_left is None else f", {event.seconds_left / 60:.0f} min left"
+            say(f"{event.done}/{event.total} {event.message}{left}")
+
+
+def say(text: str) -> None:
+    """One line with the time, at once."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -105,7 +105,7 @@ def scan_experiment(folder: Path) -> Experiment:
     children = [child for child in children if image_paths(child) or has_settings(child)]
     if not children:
         return _single(folder)
-    found = tuple(SubFolder(child, _images(child), parent=folder) for child in children)
+    found = tuple(SubFolder(child, images_of(child), parent=folder) for child in children)
     if not any(sub_folder.images for sub_folder in found):
         raise InputError(f"no sub-folder of {folder} has images (.tif or .tiff)")
     return Experiment(folder, found, tuple(_warnings(folder, found)))
@@ -132,6 +132,15 @@ def image_paths(folder: Path) -> list[Path]:
     ]
 
 
+def images_of(folder: Path) -> tuple[ImageFile, ...]:
+    """Images of a folder; those whose outputs would have the same name carry that problem."""
+    paths = image_paths(folder)
+    same: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        same[_same_name(path)].append(path)
+    return tuple(ImageFile(path, _name_clash(same[_same_name(path)])) for path in paths)
+
+
 def has_settings(folder: Path) -> bool:
     """Whether a folder has a settings file of either name."""
     return any((folder / name).is_file() for name in NAMES)
@@ -143,19 +152,10 @@ def stem_of(path: Path) -> str:
 
 
 def _single(folder: Path) -> Experiment:
-    images = _images(folder)
+    images = images_of(folder)
     if not images:
         raise InputError(f"{folder} has no images (.tif or .tiff), and no sub-folder with images")
     return Experiment(folder, (SubFolder(folder, images),))
-
-
-def _images(folder: Path) -> tuple[ImageFile, ...]:
-    """Images of a folder; those whose outputs would have the same name carry that problem."""
-    paths = image_paths(folder)
-    same: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        same[_same_name(path)].append(path)
-    return tuple(ImageFile(path, _name_clash(same[_same_name(path)])) for path in paths)
 
 
 def _same_name(path: Path) -> str:

@@ -32,8 +32,9 @@ def name_axes(
     InputError
         If it is ambiguous, or there are axes that the analysis does not know.
     """
+    notes: list[str] = []
     if wanted:
-        axes, notes = _as_wanted(letters, shape, wanted), []
+        axes = _as_wanted(letters, shape, wanted)
     else:
         axes, notes = _as_found(_without_color(letters, shape), shape)
     kept = [

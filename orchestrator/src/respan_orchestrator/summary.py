@@ -1,0 +1,130 @@
+"""Tables over many images: one row per image of a sub-folder, and of the whole experiment.
+
+They are made anew from the images' own tables every time, so that no order of runs loses a row.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from respan_common.errors import VolumeFormatError
+from respan_common.records import record_of
+from respan_common.volumes import open_volume
+from respan_orchestrator.experiment import ImageFile, images_of
+from respan_orchestrator.export import DENDRITES, SPINES, read_table, write_csv
+
+logger = logging.getLogger(__name__)
+
+_NOT_AVERAGED = ("spine_id", "x", "y", "z", "dendrite_id", "z_um", "y_um", "x_um")
+_FIRST_COLUMNS = (
+    "Filename",
+    "res_XY",
+    "res_Z",
+    "dendrite_length",
+    "dendrite_vol",
+    "total_spines",
+    "spines_per_um",
+    "spines_per_um3",
+)
+_EXPERIMENT_COLUMNS = (
+    "sub_folder",
+    "image",
+    "status",
+    "error",
+    "total_spines",
+    "total_dendrites",
+    "dendrite_length_um",
+    "dendrite_volume_um3",
+    "spines_per_um",
+)
+
+
+class ImageResult(Protocol):
+    """What the experiment's table needs to know of an image."""
+
+    @property
+    def sub_folder(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def error(self) -> str: ...  # noqa: D102
+    @property
+    def numbers(self) -> Mapping[str, float]: ...  # noqa: D102
+
+
+def write_sub_folder_summary(folder: Path) -> Path:
+    """Write Tables/Detected_spines_summary.csv: every quantified image of a sub-folder.
+
+    Lengths and volumes cover all dendrites, with and without spines. Means leave out what is
+    missing; a mean over nothing is missing. A damaged result leaves its image's row empty.
+    """
+    rows = [_row(image) for image in images_of(folder) if not image.problem]
+    table = pd.DataFrame([row for row in rows if row is not None])
+    averages = [name for name in table.columns if name not in _FIRST_COLUMNS]
+    table = table.reindex(columns=[*_FIRST_COLUMNS, *averages])
+    return write_csv(table, folder / "Tables" / "Detected_spines_summary.csv")
+
+
+def image_summary(image: ImageFile) -> dict[str, Any] | None:
+    """Totals and means of one image; None if it has not been quantified."""
+    spines, dendrites = read_table(image.store, SPINES), read_table(image.store, DENDRITES)
+    if spines is None or dendrites is None or record_of(image.store, "") is None:
+        return None
+    spacing = open_volume(image.store).spacing
+    length_um = float(dendrites["dendrite_length"].sum())
+    volume_um3 = float(dendrites["dendrite_volume"].sum())
+    row: dict[str, Any] = {
+        "Filename": image.name,
+        "res_XY": spacing.x_um,
+        "res_Z": spacing.z_um,
+        "dendrite_length": length_um,
+        "dendrite_vol": volume_um3,
+        "total_spines": len(spines),
+        "spines_per_um": _per(len(spines), length_um),
+        "spines_per_um3": _per(len(spines), volume_um3),
+    }
+    measured = spines.drop(columns=list(_NOT_AVERAGED), errors="ignore").select_dtypes("float")
+    return row | {f"avg_{name}": mean for name, mean in measured.mean().items()}
+
+
+def write_experiment_summary(folder: Path, images: Iterable[ImageResult]) -> Path:
+    """Write Experiment_summary.csv: what became of every image, also of those that failed."""
+    rows = [
+        {
+            "sub_folder": image.sub_folder,
+            "image": image.name,
+            "status": image.status,
+            "error": image.error,
+            "total_spines": image.numbers.get("spines"),
+            "total_dendrites": image.numbers.get("dendrites"),
+            "dendrite_length_um": image.numbers.get("dendrite_length_um"),
+            "dendrite_volume_um3": image.numbers.get("dendrite_volume_um3"),
+            "spines_per_um": _per(
+                image.numbers.get("spines"), image.numbers.get("dendrite_length_um")
+            ),
+        }
+        for image in images
+    ]
+    table = pd.DataFrame(rows, columns=list(_EXPERIMENT_COLUMNS))
+    counts = {"total_spines": "Int64", "total_dendrites": "Int64"}
+    return write_csv(table.astype(counts), folder / "Experiment_summary.csv")
+
+
+def _row(image: ImageFile) -> dict[str, Any] | None:
+    try:
+        return image_summary(image)
+    except VolumeFormatError as error:
+        logger.warning("no summary of %s: %s", image.path, error)
+        return {"Filename": image.name}
+
+
+def _per(count: float | None, amount: float | None) -> float | None:
+    """Density; missing where a part is missing or there is nothing to divide by."""
+    return count / amount if count is not None and amount else None

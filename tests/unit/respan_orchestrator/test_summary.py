@@ -1,0 +1,121 @@
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from respan_common.drafts import drafting, drafting_store
+from respan_common.events import SilentReporter
+from respan_common.geometry import VoxelSpacing, whole
+from respan_common.records import StageKey
+from respan_orchestrator.export import DENDRITES, SPINES
+from respan_orchestrator.summary import write_experiment_summary, write_sub_folder_summary
+
+REPORT = SilentReporter()
+SHAPE = (2, 8, 9)
+
+
+def quantified(folder: Path, name: str, spines: dict, lengths: list[float]) -> None:
+    store = folder / "Zarr" / f"{name}.ome.zarr"
+    store.parent.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.tif").touch()
+    with drafting_store(store, StageKey("ingest", {}), REPORT) as draft:
+        image = draft.image("", (1, *SHAPE), VoxelSpacing(1.0, 0.2, 0.2), "uint8", ["C1"])
+        image.write(whole(SHAPE), np.zeros(SHAPE))
+        draft.publish()
+    dendrites = {"dendrite_length": lengths, "dendrite_volume": [2 * part for part in lengths]}
+    with drafting(store, StageKey("quantification", {}), REPORT) as draft:
+        pd.DataFrame(spines).to_parquet(draft.file(SPINES))
+        pd.DataFrame(dendrites, dtype="float64").to_parquet(draft.file(DENDRITES))
+        draft.publish()
+
+
+def spines(*necks: float) -> dict:
+    return {
+        "spine_id": np.arange(1, len(necks) + 1),
+        "dendrite_id": np.ones(len(necks), int),
+        "x": np.zeros(len(necks)),
+        "neck_length": np.array(necks, float),
+        "attached": ["path"] * len(necks),
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_has_respans_columns_and_all_dendrites(tmp_path):
+    quantified(tmp_path, "a", spines(0.2, 0.4), [6.0, 2.0])
+    path = write_sub_folder_summary(tmp_path)
+    assert path == tmp_path / "Tables" / "Detected_spines_summary.csv"
+    assert rows_of(path) == [
+        {
+            "Filename": "a",
+            "res_XY": "0.2",
+            "res_Z": "1.0",
+            "dendrite_length": "8.0",
+            "dendrite_vol": "16.0",
+            "total_spines": "2",
+            "spines_per_um": "0.25",
+            "spines_per_um3": "0.125",
+            "avg_neck_length": pytest.approx("0.30000000000000004"),
+        }
+    ]
+
+
+def test_a_mean_leaves_out_what_is_missing(tmp_path):
+    quantified(tmp_path, "a", spines(0.4, np.nan), [1.0])
+    quantified(tmp_path, "b", spines(np.nan), [1.0])
+    found = rows_of(write_sub_folder_summary(tmp_path))
+    assert [row["avg_neck_length"] for row in found] == ["0.4", ""]
+
+
+def test_an_image_without_spines_counts_none_and_one_without_dendrites_has_no_density(tmp_path):
+    quantified(tmp_path, "a", spines(), [4.0])
+    quantified(tmp_path, "b", spines(), [])
+    found = rows_of(write_sub_folder_summary(tmp_path))
+    assert [row["total_spines"] for row in found] == ["0", "0"]
+    assert [row["spines_per_um"] for row in found] == ["0.0", ""]
+    assert found[1]["dendrite_length"] == "0.0"
+
+
+def test_images_come_in_natural_order_and_none_is_lost_by_a_later_run(tmp_path):
+    quantified(tmp_path, "d10", spines(0.1), [1.0])
+    write_sub_folder_summary(tmp_path)
+    quantified(tmp_path, "d2", spines(0.1), [1.0])
+    (tmp_path / "failed.tif").touch()
+    found = rows_of(write_sub_folder_summary(tmp_path))
+    assert [row["Filename"] for row in found] == ["d2", "d10"]
+
+
+def test_no_image_gives_a_header_alone(tmp_path):
+    path = write_sub_folder_summary(tmp_path)
+    assert path.read_text().startswith("Filename,res_XY,res_Z,dendrite_length,")
+    assert rows_of(path) == []
+
+
+@dataclass
+class Outcome:
+    sub_folder: str
+    name: str
+    status: str
+    error: str = ""
+    numbers: dict = field(default_factory=dict)
+
+
+def test_the_experiments_table_has_failed_images_with_their_reason(tmp_path):
+    numbers = {"spines": 4.0, "dendrites": 1.0, "dendrite_length_um": 8.0}
+    done = Outcome("A", "1", "done", numbers=numbers)
+    failed = Outcome("Ä µ", "2", "failed", error='2.tif is "empty",\nreally')
+    found = rows_of(write_experiment_summary(tmp_path, [done, failed]))
+    assert (found[0]["total_spines"], found[0]["spines_per_um"]) == ("4", "0.5")
+    assert found[1]["error"] == 'Ä µ: 2.tif is "empty",\nreally'.removeprefix("Ä µ: ")
+    assert found[1]["total_spines"] == ""
+
+
+def test_an_experiment_without_images_gives_a_header_alone(tmp_path):
+    path = write_experiment_summary(tmp_path, [])
+    assert path.read_text().startswith("sub_folder,image,status,error,total_spines")

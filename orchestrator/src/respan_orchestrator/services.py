@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from respan_orchestrator.clients import StageUnavailableError
@@ -127,3 +128,23 @@ class ServicePool:
     def _end_of_log(self, service: str) -> str:
         lines = (self._log_folder / f"{service}.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-15:])
+
+
+_shared: ServicePool | None = None
+
+
+@contextmanager
+def service_pool(
+    settings: OrchestratorSettings, data_roots: Sequence[Path], device: str = "auto"
+) -> Iterator[ServicePool]:
+    """Pool for one run; a run inside a run shares the outer one."""
+    global _shared
+    if _shared is not None:
+        yield _shared
+        return
+    with ServicePool(settings, data_roots, device) as pool:
+        _shared = pool
+        try:
+            yield pool
+        finally:
+            _shared = None

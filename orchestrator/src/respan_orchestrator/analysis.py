@@ -1,0 +1,216 @@
+"""The analysis of one image, stage by stage: ingest, restore, segment, quantify, export.
+
+Plain functions: `tasks` makes Prefect tasks of them, `cli` calls them for single files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel
+
+from respan.v1 import stage_pb2
+from respan_common.events import Event, Progress, Reporter
+from respan_common.records import (
+    StageKey,
+    StageRecord,
+    read_record,
+    record_path,
+    write_text_durably,
+)
+from respan_common.volumes import exists, open_volume
+from respan_orchestrator import clients, models
+from respan_orchestrator import ingest as ingesting
+from respan_orchestrator.analysis_settings import AnalysisSettings
+from respan_orchestrator.clients import Request
+from respan_orchestrator.experiment import ImageFile
+from respan_orchestrator.export import export_image
+from respan_orchestrator.progress import StageNews, tell, tell_event
+from respan_orchestrator.services import ServicePool
+
+StageName = Literal["ingest", "restoration", "segmentation", "quantification", "export"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+class StageOutcome(BaseModel):
+    """What one stage did to one image."""
+
+    stage: str
+    seconds: float = 0.0
+    peak_rss_mb: float | None = None
+    skipped: bool = False
+    numbers: dict[str, float] = {}
+    warnings: list[str] = []
+
+
+class ImageOutcome(BaseModel):
+    """What became of one image."""
+
+    sub_folder: str
+    name: str
+    status: Literal["done", "failed", "skipped"]
+    error: str = ""
+    stages: list[StageOutcome] = []
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Numbers of all stages: spines, dendrite_length_um, ..."""
+        return {key: value for stage in self.stages for key, value in stage.numbers.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of all stages, each once."""
+        return list(dict.fromkeys(text for stage in self.stages for text in stage.warnings))
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image and everything that its analysis needs to know."""
+
+    image: Path
+    store: Path
+    settings: AnalysisSettings
+    sub_folder: Path
+    model_roots: tuple[Path, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """Name of the image, without extensions."""
+        return self.store.name.removesuffix(".ome.zarr")
+
+
+def ingest(job: ImageJob) -> StageOutcome:
+    """Bring the image file into the store."""
+    return _locally(job, "ingest", lambda report: ingesting.run(_ingest_job(job), report))
+
+
+def restore(job: ImageJob, pool: ServicePool) -> StageOutcome | None:
+    """Restore channels, if the settings ask for it."""
+    params = job.settings.restoration
+    if params.is_empty:
+        return None
+    return call_stage(job.name, "restoration", clients.restore(job.store, params), pool)
+
+
+def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
+    """Find dendrites and spines, in the restored image if there is one."""
+    group = _segmented_group(job)
+    spacing = open_volume(job.store, group).spacing
+    params = job.settings.segmentation
+    model = (
+        models.find_model(params.model, job.model_roots)
+        if params.model
+        else models.nearest_model(spacing, job.model_roots)
+    )
+    params = params.model_copy(update={"model": str(model.path)})
+    outcome = call_stage(job.name, "segmentation", clients.segment(job.store, group, params), pool)
+    warning = "" if params.model_spacing_um else models.spacing_warning(model, spacing)
+    return outcome.model_copy(
+        update={"warnings": [*outcome.warnings, *([warning] if warning else [])]}
+    )
+
+
+def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
+    """Measure spines and dendrites."""
+    request = clients.quantify(job.store, job.settings.quantification)
+    return call_stage(job.name, "quantification", request, pool)
+
+
+def export(job: ImageJob) -> StageOutcome:
+    """Write tables, label images, projections and tracings where people look for them."""
+    return _locally(job, "export", lambda report: _exported(job, report))
+
+
+def forget_from(store: Path, first: StageName) -> None:
+    """Have a stage and all later ones done again, by taking away their completion records."""
+    for stage in STAGES[STAGES.index(first) :]:
+        record_path(store, stage).unlink(missing_ok=True)
+
+
+def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> StageOutcome:
+    """Have a service do a stage, and pass on its progress."""
+    tell(StageNews(name, stage, "started"))
+
+    def listener(event: stage_pb2.StageEvent) -> None:
+        tell_event(name, stage, event)
+
+    try:
+        result = clients.follow(request, pool.address(request.service), pool.settings, listener)
+    except BaseException:
+        tell(StageNews(name, stage, "failed"))
+        raise
+    tell(StageNews(name, stage, "skipped" if result.skipped else "done"))
+    return StageOutcome(
+        stage=stage,
+        seconds=round(result.seconds, 2),
+        peak_rss_mb=round(result.peak_rss_mb, 1),
+        skipped=result.skipped,
+        numbers=dict(result.numbers),
+        warnings=list(result.warnings),
+    )
+
+
+def _exported(job: ImageJob, report: Reporter) -> StageRecord:
+    """Export what has changed since the last export, or whose files are gone."""
+    published = {stage: read_record(job.store, stage) for stage in STAGES[:-1]}
+    inputs = {str(stage): record.digest for stage, record in published.items() if record}
+    key = StageKey("export", inputs, {"restored_as_tiff": job.settings.restored_as_tiff})
+    old = read_record(job.store, key.stage)
+    if old is not None and old.digest == key.digest and all(map(Path.exists, _files_of(old))):
+        return old.model_copy(update={"is_old": True})
+    files = export_image(job.store, job.sub_folder, job.settings, report)
+    record = StageRecord(
+        stage=key.stage,
+        digest=key.digest,
+        version=key.version,
+        inputs=inputs,
+        params={**key.params, "files": [str(path) for path in files]},
+        model_digest="",
+        outputs={},
+    )
+    write_text_durably(record_path(job.store, key.stage), record.model_dump_json(indent=1))
+    return record
+
+
+def _files_of(record: StageRecord) -> list[Path]:
+    return [Path(name) for name in record.params["files"]]
+
+
+def _ingest_job(job: ImageJob) -> ingesting.IngestJob:
+    described = ingesting.ingest_job(ImageFile(job.image), job.settings)
+    return replace(described, store=job.store)
+
+
+def _segmented_group(job: ImageJob) -> str:
+    wanted = "" if job.settings.restoration.is_empty else "restored"
+    assert exists(job.store, wanted), f"{job.store} has not been through the earlier stages"
+    return wanted
+
+
+def _locally(
+    job: ImageJob, stage: StageName, work: Callable[[Reporter], StageRecord]
+) -> StageOutcome:
+    started = time.monotonic()
+    tell(StageNews(job.name, stage, "started"))
+
+    def send(event: Event) -> None:
+        if isinstance(event, Progress):
+            tell(StageNews(job.name, stage, "running", event.done, event.total, event.seconds_left))
+
+    try:
+        record = work(Reporter(send, cancelled=lambda: False))
+    except BaseException:
+        tell(StageNews(job.name, stage, "failed"))
+        raise
+    tell(StageNews(job.name, stage, "skipped" if record.is_old else "done"))
+    return StageOutcome(
+        stage=stage,
+        seconds=round(time.monotonic() - started, 2),
+        skipped=record.is_old,
+        numbers=record.numbers,
+        warnings=record.warnings,
+    )

@@ -1,0 +1,1 @@
+"""The command line: one module per family of commands. Thin: it parses, calls and prints."""

@@ -1,0 +1,271 @@
+"""Prefect flows: what people start from the command line, from a form, or on a schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, ConfigDict, Field
+
+from respan_common.errors import InputError, RespanError
+from respan_common.params import NnunetTrainingParams, SynthesisParams
+from respan_orchestrator import clients, tasks
+from respan_orchestrator.analysis import (
+    ImageJob,
+    ImageOutcome,
+    StageName,
+    StageOutcome,
+    call_stage,
+    forget_from,
+)
+from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, load_settings
+from respan_orchestrator.experiment import (
+    Experiment,
+    ImageFile,
+    SubFolder,
+    check_writable,
+    scan_experiment,
+)
+from respan_orchestrator.models import find_model
+from respan_orchestrator.progress import StageNews, tell
+from respan_orchestrator.report import write_report
+from respan_orchestrator.services import service_pool
+from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.summary import write_experiment_summary, write_sub_folder_summary
+
+
+class AnalysisRequest(BaseModel):
+    """What to analyze, and how."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    experiment: str
+    """Parent folder with one sub-folder per animal or condition, or one such sub-folder."""
+    model: str = ""
+    """Name or folder of the segmentation model. Empty: the settings' or the best-fitting one."""
+    channel: Annotated[int, Field(ge=1)] | None = None
+    """Channel of the dendrites, counted from 1. Empty: the settings'."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """For services that are started for this run."""
+    overrides: list[str] = []
+    """Settings of this run, such as segmentation.preset=exact."""
+    only: list[str] = []
+    """Names of the images to analyze. Empty: all."""
+    restart_from: StageName | None = None
+    """Do this stage and all later ones again, even if they are done."""
+
+
+class ExperimentOutcome(BaseModel):
+    """What became of an experiment."""
+
+    experiment: Path
+    images: list[ImageOutcome]
+    tables: list[Path] = []
+    report: Path | None = None
+    warnings: list[str] = []
+
+    @property
+    def failed(self) -> list[ImageOutcome]:
+        """Images that have no result."""
+        return [image for image in self.images if image.status == "failed"]
+
+
+@flow(name="analyze", flow_run_name="analyze {request.experiment}")
+def analyze(request: AnalysisRequest) -> Any:
+    """Restore, segment and quantify every image of an experiment folder.
+
+    One bad image fails alone. Run again, it does only what is missing.
+    """
+    experiment = scan_experiment(Path(request.experiment))
+    check_writable(experiment.path)
+    settings = OrchestratorSettings()
+    _check_names(experiment, request.only)
+    if request.model:
+        find_model(request.model, settings.model_roots)  # better now than after an hour
+    roots = [experiment.path, *_model_folders(experiment, request)]
+    with service_pool(settings, roots, request.device):
+        images = [
+            outcome
+            for sub_folder in experiment.sub_folders
+            for outcome in _analyze_sub_folder(sub_folder, request)
+        ]
+    outcome = _summarize(experiment, images)
+    _show(outcome)
+    failed = len(outcome.failed)
+    if failed:
+        return Failed(message=f"{failed} of {len(images)} images failed", data=outcome)
+    return Completed(message=f"{len(images)} images", data=outcome)
+
+
+@flow(name="analyze_image", flow_run_name="analyze {image}")
+def analyze_image(image: str, request: AnalysisRequest) -> list[StageOutcome]:
+    """All stages of one image."""
+    path = Path(image)
+    settings = OrchestratorSettings()
+    job = ImageJob(
+        image=path,
+        store=ImageFile(path).store,
+        settings=run_settings(path.parent, request),
+        sub_folder=path.parent,
+        model_roots=tuple(settings.model_roots),
+    )
+    if request.restart_from:
+        forget_from(job.store, request.restart_from)
+    with service_pool(settings, [path.parent], request.device) as pool:
+        outcomes = [
+            tasks.ingest(job),
+            tasks.restore(job, pool),
+            tasks.segment(job, pool),
+            tasks.quantify(job, pool),
+            tasks.export(job),
+        ]
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+class TrainingRequest(BaseModel):
+    """What to train a model on, and how."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    data: str
+    """Folder with imagesTr and labelsTr."""
+    out: str
+    """Folder for the model and for everything that a resumed training needs."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """For a service that is started for this run."""
+    params: NnunetTrainingParams = NnunetTrainingParams()
+    """Parameters of the training."""
+
+
+@flow(name="train_nnunet", flow_run_name="train {request.params.dataset_name}")
+def train_nnunet(request: TrainingRequest) -> StageOutcome:
+    """Train an nnU-Net model, or go on with a training that was stopped."""
+    data, out = Path(request.data).absolute(), Path(request.out).absolute()
+    if not data.is_dir():
+        raise InputError(f"{data} is not a folder; give one with imagesTr and labelsTr")
+    out.mkdir(parents=True, exist_ok=True)
+    with service_pool(OrchestratorSettings(), [data, out], request.device) as pool:
+        call = clients.train_nnunet(data, out, request.params)
+        outcome: StageOutcome = tasks.train(request.params.dataset_name, call, pool)
+    return outcome
+
+
+class SynthesisRequest(BaseModel):
+    """Which phantoms to make."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    out: str
+    """Folder to write."""
+    params: SynthesisParams = SynthesisParams()
+    """Parameters of the phantoms."""
+
+
+@flow(name="synthesize", flow_run_name="synthesize {request.params.images} {request.params.kind}")
+def synthesize(request: SynthesisRequest) -> StageOutcome:
+    """Make phantom volumes with exact truth."""
+    return synthesize_locally(request)
+
+
+def synthesize_locally(request: SynthesisRequest) -> StageOutcome:
+    """Make phantom volumes without a trace in Prefect; what `synthesize` does."""
+    out = Path(request.out).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    with service_pool(OrchestratorSettings(), [out]) as pool:
+        call = clients.synthesize(out, request.params)
+        return call_stage(out.name, "synthesis", call, pool)
+
+
+def run_settings(sub_folder: Path, request: AnalysisRequest) -> AnalysisSettings:
+    """Settings of a sub-folder with what this run changes of them."""
+    overrides = list(request.overrides)
+    if request.channel is not None:
+        overrides.append(f"parameters.neuron_channel={request.channel}")
+    if request.model:
+        overrides.append(f"segmentation.model={request.model}")
+    return apply_overrides(load_settings(sub_folder, Path(request.experiment)), overrides)
+
+
+def _analyze_sub_folder(sub_folder: SubFolder, request: AnalysisRequest) -> list[ImageOutcome]:
+    outcomes = []
+    for image in sub_folder.images:
+        if not request.only or image.name in request.only:
+            outcomes.append(_analyze_one(sub_folder, image, request))
+            write_sub_folder_summary(sub_folder.path)
+    return outcomes
+
+
+def _analyze_one(sub_folder: SubFolder, image: ImageFile, request: AnalysisRequest) -> ImageOutcome:
+    if image.problem:
+        return _failure(sub_folder, image, image.problem)
+    state = analyze_image(str(image.path), request, return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        kind = "" if isinstance(result, RespanError) else f"{type(result).__name__}: "
+        return _failure(sub_folder, image, f"{kind}{result}")
+    skipped = all(stage.skipped for stage in result)
+    status: Literal["skipped", "done"] = "skipped" if skipped else "done"
+    return ImageOutcome(sub_folder=sub_folder.name, name=image.name, status=status, stages=result)
+
+
+def _check_names(experiment: Experiment, only: list[str]) -> None:
+    known = {image.name for sub_folder in experiment.sub_folders for image in sub_folder.images}
+    unknown = sorted(set(only) - known)
+    if unknown:
+        raise InputError(
+            f"{experiment.path} has no image named {', '.join(unknown)}, only "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def _failure(sub_folder: SubFolder, image: ImageFile, error: str) -> ImageOutcome:
+    tell(StageNews(image.name, "", "failed", message=error))
+    return ImageOutcome(sub_folder=sub_folder.name, name=image.name, status="failed", error=error)
+
+
+def _model_folders(experiment: Experiment, request: AnalysisRequest) -> list[Path]:
+    """Folders of models that settings name, so that started services may open them."""
+    named = [request.model]
+    for sub_folder in experiment.sub_folders:
+        try:
+            settings = run_settings(sub_folder.path, request)
+        except RespanError:
+            continue  # reported with the sub-folder's images
+        restoration = settings.restoration
+        named += [settings.segmentation.model, restoration.axial_model]
+        named += restoration.care_models.values()
+    paths = [Path(name).expanduser() for name in named if name]
+    return [
+        path.absolute() if path.is_dir() else path.absolute().parent
+        for path in paths
+        if path.exists()
+    ]
+
+
+def _summarize(experiment: Experiment, images: list[ImageOutcome]) -> ExperimentOutcome:
+    tables = [write_experiment_summary(experiment.path, images)]
+    outcome = ExperimentOutcome(
+        experiment=experiment.path, images=images, tables=tables, warnings=list(experiment.warnings)
+    )
+    return outcome.model_copy(update={"report": write_report(experiment, images)})
+
+
+def _show(outcome: ExperimentOutcome) -> None:
+    """Leave the outcome on the run's page."""
+    rows = [
+        {
+            "sub-folder": image.sub_folder,
+            "image": image.name,
+            "status": image.status,
+            "spines": image.numbers.get("spines"),
+            "dendrite length (µm)": image.numbers.get("dendrite_length_um"),
+            "error": image.error,
+        }
+        for image in outcome.images
+    ]
+    create_table_artifact(rows, key="images", description="What became of each image")
+    if outcome.report is not None:
+        create_link_artifact(outcome.report.as_uri(), "Report", key="report")

@@ -12,17 +12,17 @@ import ctypes
 import errno
 import logging
 import multiprocessing
+import os
 import resource
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,9 @@ class StageWorker:
         self._process: SpawnProcess | None = None
         self._last: Accepted | None = None
         self._connection: Connection | None = None
-        self._stop: ProcessEvent = self._context.Event()
+        # A bare byte, not an Event: a worker that is killed while it asks an Event keeps its lock
+        # for ever, and the server would wait for it.
+        self._stop: Any = self._context.RawValue(ctypes.c_bool, False)
 
     @property
     def is_busy(self) -> bool:
@@ -117,7 +119,7 @@ class StageWorker:
             A bug in the stage, with its traceback.
         """
         with self._my_turn(cancelled):
-            self._begin(_Task(stage, job))
+            self._begin(_Task(stage, job), cancelled)
             finished = False
             try:
                 for message in self._messages(cancelled):
@@ -136,11 +138,13 @@ class StageWorker:
                     self._interrupt()
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None and self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process = None
+        """End the process, and those that it started."""
+        process, self._process = self._process, None
+        if process is not None and process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.join()
 
     @contextmanager
     def _my_turn(self, cancelled: Callable[[], bool]) -> Iterator[None]:
@@ -158,21 +162,31 @@ class StageWorker:
         finally:
             self._turn.release()
 
-    def _begin(self, task: _Task) -> None:
-        self._stop.clear()
+    def _begin(self, task: _Task, cancelled: Callable[[], bool]) -> None:
+        self._stop.value = False
         for _ in range(2):  # an idle process may leave in the very moment that it gets a task
             if self._process is None or not self._process.is_alive():
                 self._start()
             assert self._connection is not None
             try:
                 self._connection.send(task)
-                if self._connection.poll(_START_TIMEOUT_S):
-                    self._connection.recv()  # "taken"
+                if self._is_taken(self._connection, cancelled):
                     return
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                pass
+            except (EOFError, OSError):
+                logger.debug("the worker process left before it took its task")
             self.close()
         raise WorkerLostError("the worker process does not start; see the service's log")
+
+    def _is_taken(self, connection: Connection, cancelled: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not connection.poll(_POLL_S):
+            if cancelled():
+                self.close()
+                raise CancelledError("the caller went away while the worker started")
+            if time.monotonic() > deadline:
+                return False
+        connection.recv()  # "taken"
+        return True
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -184,21 +198,28 @@ class StageWorker:
 
     def _messages(self, cancelled: Callable[[], bool]) -> Iterator[Any]:
         assert self._connection is not None
+        assert self._process is not None
         message: Any = None
         while not isinstance(message, (StageResult, RespanError, _Bug)):
             if cancelled():
                 raise CancelledError("the caller went away or asked to stop")
+            # Asked first: what the process said before it died is still heard. Its end of the pipe
+            # may stay open in processes that it started, so that silence alone proves nothing.
+            was_alive = self._process.is_alive()
             try:
-                if not self._connection.poll(_POLL_S):
+                if self._connection.poll(_POLL_S):
+                    message = self._connection.recv()
+                elif was_alive:
                     continue
-                message = self._connection.recv()
-            except (EOFError, ConnectionResetError) as error:
+                else:
+                    raise EOFError
+            except (EOFError, OSError) as error:
                 raise WorkerLostError(self._obituary()) from error
             yield message
 
     def _interrupt(self) -> None:
         """Ask the stage to stop; end the process if it does not listen."""
-        self._stop.set()
+        self._stop.value = True
         deadline = time.monotonic() + _STOP_GRACE_S
         while self._process is not None and self._process.is_alive():
             assert self._connection is not None
@@ -207,7 +228,7 @@ class StageWorker:
                     message = self._connection.recv()
                     if isinstance(message, (StageResult, RespanError, _Bug)):
                         return
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 break
             if time.monotonic() > deadline:
                 break
@@ -222,11 +243,12 @@ class StageWorker:
 
 
 def _serve(
-    connection: Connection, stop: ProcessEvent, keep_alive_s: float, log_level: str, log_json: bool
+    connection: Connection, stop: Any, keep_alive_s: float, log_level: str, log_json: bool
 ) -> None:
     """Life of the worker process."""
     _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    # A group of its own: Ctrl-C is the server's to handle, and what a stage starts ends with it.
+    os.setpgrp()
     configure_logging(log_level, log_json)
     while connection.poll(keep_alive_s):
         try:
@@ -234,7 +256,7 @@ def _serve(
         except EOFError:
             return
         connection.send("taken")
-        connection.send(_outcome(task, Reporter(connection.send, stop.is_set)))
+        connection.send(_outcome(task, Reporter(connection.send, lambda: bool(stop.value))))
 
 
 def _outcome(task: _Task, report: Reporter) -> StageResult | RespanError | _Bug:

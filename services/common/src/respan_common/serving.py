@@ -62,8 +62,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.so_reuseport", 0),
 ]
-_THREADS = 32
+# Stages that wait for their turn hold a thread each; health checks must still find a free one.
 _MOST_CALLS = 64
+_THREADS = _MOST_CALLS
 
 
 def status_of(error: RespanError) -> grpc.StatusCode:
@@ -238,11 +239,12 @@ class _TokenGate(grpc.ServerInterceptor):
 def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
     address = f"{settings.host}:{settings.port}"
     credentials = _credentials(settings)
-    if credentials is not None:
-        return server.add_secure_port(address, credentials)
-    if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.token:
+    is_loopback = settings.host in ("127.0.0.1", "::1", "localhost")
+    if credentials is None and not is_loopback and not settings.token:
         logger.warning("listening on %s without TLS and without a token", address)
     try:
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise SystemExit(f"cannot listen on {address}: is the port taken? ({error})") from error

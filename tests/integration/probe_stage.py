@@ -1,0 +1,112 @@
+"""Stages that behave well or badly on demand, to see what a server makes of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from respan_common import errors
+from respan_common.events import Accepted, Reporter, StageResult
+from respan_common.worker import Stage
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do; `word` is the behavior's own affair."""
+
+    behavior: str
+    word: str
+
+
+def run(job: Job, report: Reporter) -> StageResult:
+    """Say who works, then behave."""
+    report.accepted(Accepted((1, 2, 3), (0.3, 0.1, 0.1), str(os.getpid()), "cpu", 4, 1))
+    return _BEHAVIORS[job.behavior](job, report)
+
+
+def _work(job: Job, report: Reporter) -> StageResult:
+    seconds = float(job.word or 0)
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        report.check()
+        time.sleep(0.02)
+    report.progress(1, 1, "done")
+    return StageResult(("labels/classes",), {"spines": 3.0}, warnings=("look here",))
+
+
+def _deaf(job: Job, report: Reporter) -> StageResult:
+    ctypes.PyDLL(None).sleep(1000)  # keeps Python's own lock: no other thread runs either
+    return StageResult()
+
+
+def _spin(job: Job, report: Reporter) -> StageResult:
+    while True:
+        report.check()
+
+
+def _talk(job: Job, report: Reporter) -> StageResult:
+    while True:
+        report.progress(1, 2, "x" * 10_000)
+        report.accepted(Accepted())
+
+
+def _raise(job: Job, report: Reporter) -> StageResult:
+    raise getattr(errors, job.word)(f"{job.word}: said by the stage")
+
+
+def _bug(job: Job, report: Reporter) -> StageResult:
+    raise ValueError("a secret of the implementation")
+
+
+def _die(job: Job, report: Reporter) -> StageResult:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def _start_another(job: Job, report: Reporter) -> StageResult:
+    child = subprocess.Popen(["sleep", "1000"], close_fds=False)
+    report.progress(1, 2, str(child.pid))
+    return _BEHAVIORS[job.word](job, report)
+
+
+def _fork_and_die(job: Job, report: Reporter) -> StageResult:
+    if os.fork() == 0:  # inherits the worker's end of the pipe, as a data loader does
+        time.sleep(1000)
+    return _die(job, report)
+
+
+def _allocate(job: Job, report: Reporter) -> StageResult:
+    return StageResult(numbers={"sum": float(np.ones(2**24).sum())})  # 128 MiB
+
+
+def _run_out(job: Job, report: Reporter) -> StageResult:
+    raise {
+        "memory": MemoryError(),
+        "disk": OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+        "permission": PermissionError(errno.EACCES, "Permission denied", "/data/x"),
+        "file": FileNotFoundError(errno.ENOENT, "No such file", "/data/x"),
+    }[job.word]
+
+
+_BEHAVIORS: dict[str, Callable[[Job, Reporter], StageResult]] = {
+    "work": _work,
+    "deaf": _deaf,
+    "spin": _spin,
+    "talk": _talk,
+    "raise": _raise,
+    "bug": _bug,
+    "die": _die,
+    "start another": _start_another,
+    "fork and die": _fork_and_die,
+    "allocate": _allocate,
+    "run out": _run_out,
+}
+STAGE: Stage = run

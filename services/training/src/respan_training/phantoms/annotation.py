@@ -3,10 +3,11 @@
 Rules, the same for spines and shafts: a thing is as large as the part of its own blurred image
 that is at least `HALF` of its peak. A spine's voxel must also hold at least `DOMINANCE` times as
 much light of this spine as sharp light of everything else, and exceed the noise of one voxel. A
-spine is resolvable when its brightest voxel reaches `PEAK_NOISES`, `FEWEST_VOXELS` voxels are
-visible, and their light together stands out of the noise by `ROSE` standard deviations: a spine
-hidden in the blur of its shaft is in the truth table, but not in the labels. Wide, smooth light
-out of focus adds noise but hides no shape.
+spine is resolvable when its brightest voxel reaches `PEAK_NOISES`, one connected part of at least
+`FEWEST_VOXELS` voxels and `OPEN_SHARE` of it is visible, and the light of that part stands out of
+the noise by `ROSE` standard deviations: a spine hidden in the blur of its shaft is in the truth
+table, but not in the labels, and no sliver at the rim of a shaft is called a spine. Wide, smooth
+light out of focus adds noise but hides no shape.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ ROSE = 5.0
 
 PEAK_NOISES = 2.5
 """Standard deviations of one voxel's noise that a visible spine's peak reaches."""
+
+OPEN_SHARE = 0.4
+"""Least visible share of the spine's own half-peak region; the rest may drown in the shaft."""
 
 FEWEST_VOXELS = 3
 
@@ -182,11 +186,14 @@ def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: 
         return Sight(0.0, 0.0, np.zeros(glow.light.shape, dtype=bool))
     dark = detector.excess * detector.background + (detector.read / detector.gain) ** 2
     dark += (detector.texture * detector.background) ** 2
-    visible = (glow.light >= HALF * peak) & (glow.light >= DOMINANCE * rivals)
+    body = glow.light >= HALF * peak
+    visible = body & (glow.light >= DOMINANCE * rivals)
     # A long faint thread has many voxels but none that anybody would mark.
     flicker = np.sqrt(detector.excess * per_light * others + dark)
-    visible &= per_light * glow.light >= flicker
-    if per_light * peak < PEAK_NOISES * float(flicker.ravel()[glow.light.argmax()]):
+    visible = _largest_part(visible & (per_light * glow.light >= flicker))
+    if visible.sum() < OPEN_SHARE * body.sum() or per_light * peak < PEAK_NOISES * float(
+        flicker.ravel()[glow.light.argmax()]
+    ):
         visible[:] = False
     brightest = np.unravel_index(int(glow.light.argmax()), glow.light.shape)
     contrast = peak / max(float(rivals[brightest]), 1e-6)
@@ -194,6 +201,15 @@ def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: 
     noise = per_light * float((glow.light + others)[visible].sum())
     variance = detector.excess * noise + dark * int(visible.sum())
     return Sight(contrast, signal / np.sqrt(max(variance, 1e-9)), visible)
+
+
+def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Largest connected part (26 neighbors) of a mask; an empty mask stays empty."""
+    parts = np.zeros(mask.shape, dtype=np.int32)
+    ndi.label(mask, structure=np.ones((3, 3, 3)), output=parts)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(mask & (parts == sizes.argmax()))
 
 
 def label_spines(

@@ -146,6 +146,12 @@ def has_settings(folder: Path) -> bool:
     return any((folder / name).is_file() for name in NAMES)
 
 
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorting key under which 2 comes before 10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], name
+
+
 def stem_of(path: Path) -> str:
     """File name without .tif, .tiff, .ome.tif or .ome.tiff, in whatever case."""
     return _EXTENSION.sub("", path.name)
@@ -188,14 +194,9 @@ def _warnings(folder: Path, found: tuple[SubFolder, ...]) -> list[str]:
 
 def _listed(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir(), key=_natural_order)
+        return sorted(folder.iterdir(), key=lambda path: natural_order(path.name))
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-
-
-def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name.casefold())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def _may_be_sub_folder(path: Path) -> bool:

@@ -6,9 +6,7 @@ others, it would pass for a result of this run.
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +19,11 @@ from numpy.typing import NDArray
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.geometry import Box, VoxelSpacing, Zyx
-from respan_common.records import (
-    StageKey,
-    StageRecord,
-    is_intact,
-    read_record,
-    record_of,
-    record_path,
-    take_inventory,
-    verify,
-    write_text_durably,
-)
+from respan_common.records import record_of, verify
 from respan_common.volumes import Volume, exists, open_volume
 from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.fiji import complete_or_absent, fiji_dtype, write_fiji_tiff
 
-STAGE = "export"
 SPINES = "tables/spines.parquet"
 DENDRITES = "tables/dendrites.parquet"
 
@@ -48,8 +35,8 @@ _PUTATIVE_SPINE_ROLES = ("spine", "spine_core", "spine_shell")
 
 def export_image(
     store: Path, sub_folder: Path, settings: AnalysisSettings, report: Reporter
-) -> StageRecord:
-    """Write everything that RESPAN's users expect of one image, unless it lies there already.
+) -> list[Path]:
+    """Write everything that RESPAN's users expect of one image; return what was written.
 
     Parameters
     ----------
@@ -58,27 +45,6 @@ def export_image(
     sub_folder
         Where Tables/, Validation_Data/ and SWC_files/ are.
     """
-    params = {
-        "channel": settings.quantification.channel,
-        "restored_as_tiff": settings.restored_as_tiff,
-        "folder": os.path.relpath(sub_folder, store),
-    }
-    key = StageKey(STAGE, _digests(store), params)
-    record = read_record(store, STAGE)
-    if record is not None and record.digest == key.digest and is_intact(store, record):
-        return record.model_copy(update={"is_old": True})
-    started = time.monotonic()
-    record_path(store, STAGE).unlink(missing_ok=True)
-    written = export_files(store, sub_folder, settings, report)
-    record = _record(store, key, written, seconds=time.monotonic() - started)
-    write_text_durably(record_path(store, STAGE), record.model_dump_json(indent=1))
-    return record
-
-
-def export_files(
-    store: Path, sub_folder: Path, settings: AnalysisSettings, report: Reporter
-) -> list[Path]:
-    """Write the files of `export_image`, whatever lies there; return those written."""
     name = store.name.removesuffix(".ome.zarr")
     channel = settings.quantification.channel
     validation = sub_folder / "Validation_Data"
@@ -267,28 +233,6 @@ def _slab_depth(shape_zyx: Zyx, itemsize: int) -> int:
 def _origin(name: str, spacing: VoxelSpacing, rows: int) -> pd.DataFrame:
     columns = {"Filename": name, "res_XY": spacing.x_um, "res_Z": spacing.z_um}
     return pd.DataFrame(columns, index=range(rows))
-
-
-def _digests(store: Path) -> dict[str, str]:
-    """What the store's results were made from, stage by stage."""
-    stages = sorted(path.stem for path in record_path(store, STAGE).parent.glob("*.json"))
-    records = [read_record(store, stage) for stage in stages if stage != STAGE]
-    return {record.stage: record.digest for record in records if record is not None}
-
-
-def _record(store: Path, key: StageKey, written: list[Path], seconds: float) -> StageRecord:
-    names = [os.path.relpath(path, store) for path in written]
-    return StageRecord(
-        stage=STAGE,
-        digest=key.digest,
-        version=key.version,
-        inputs=dict(key.inputs),
-        params=dict(key.params),
-        model_digest="",
-        outputs={name: take_inventory(store, name) for name in names},
-        seconds=round(seconds, 3),
-        finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
 
 
 def _verify(store: Path, output: str) -> None:

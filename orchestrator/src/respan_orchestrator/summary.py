@@ -13,10 +13,17 @@ from typing import Any, Protocol
 import pandas as pd
 
 from respan_common.errors import VolumeFormatError
-from respan_common.records import record_of
+from respan_common.records import StageRecord, record_of
 from respan_common.volumes import open_volume
-from respan_orchestrator.experiment import ImageFile, images_of
+from respan_orchestrator.experiment import (
+    ImageFile,
+    image_paths,
+    images_of,
+    natural_order,
+    stem_of,
+)
 from respan_orchestrator.export import DENDRITES, SPINES, read_table, write_csv
+from respan_orchestrator.ingest import STAGE as INGEST
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +80,11 @@ def write_sub_folder_summary(folder: Path) -> Path:
 
 
 def image_summary(image: ImageFile) -> dict[str, Any] | None:
-    """Totals and means of one image; None if it has not been quantified."""
+    """Totals and means of one image; None if it has not been quantified as it is now."""
+    if not _is_current(image.store, record_of(image.store, SPINES)):
+        return None
     spines, dendrites = read_table(image.store, SPINES), read_table(image.store, DENDRITES)
-    if spines is None or dendrites is None or record_of(image.store, "") is None:
+    if spines is None or dendrites is None:
         return None
     spacing = open_volume(image.store).spacing
     length_um = float(dendrites["dendrite_length"].sum())
@@ -95,8 +104,11 @@ def image_summary(image: ImageFile) -> dict[str, Any] | None:
 
 
 def write_experiment_summary(folder: Path, images: Iterable[ImageResult]) -> Path:
-    """Write Experiment_summary.csv: what became of every image, also of those that failed."""
-    rows = [
+    """Write Experiment_summary.csv: what became of every image, also of those that failed.
+
+    Images that this run left out keep the row of the run before, as long as they are there.
+    """
+    rows: list[dict[str, Any]] = [
         {
             "sub_folder": image.sub_folder,
             "image": image.name,
@@ -112,9 +124,36 @@ def write_experiment_summary(folder: Path, images: Iterable[ImageResult]) -> Pat
         }
         for image in images
     ]
+    path = folder / "Experiment_summary.csv"
+    rows = [*_rows_of_others(path, {(row["sub_folder"], row["image"]) for row in rows}), *rows]
+    rows.sort(key=lambda row: (natural_order(row["sub_folder"]), natural_order(row["image"])))
     table = pd.DataFrame(rows, columns=list(_EXPERIMENT_COLUMNS))
     counts = {"total_spines": "Int64", "total_dendrites": "Int64"}
-    return write_csv(table.astype(counts), folder / "Experiment_summary.csv")
+    return write_csv(table.astype(counts), path)
+
+
+def _rows_of_others(path: Path, done: set[tuple[str, str]]) -> list[dict[str, Any]]:
+    try:
+        # An image may be named NA: only an empty field is missing.
+        words = dict.fromkeys(_EXPERIMENT_COLUMNS[:4], str)
+        table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+    except (FileNotFoundError, ValueError):
+        return []  # no earlier run, or not a table of ours
+    if list(table.columns) != list(_EXPERIMENT_COLUMNS):
+        return []
+    return [
+        {str(key): value for key, value in row.items()}
+        for row in table.to_dict("records")
+        if (row["sub_folder"], row["image"]) not in done
+        and _has_image(path.parent, str(row["sub_folder"]), str(row["image"]))
+    ]
+
+
+def _has_image(experiment: Path, sub_folder: str, name: str) -> bool:
+    folder = experiment / sub_folder
+    if not folder.is_dir() and sub_folder == experiment.name:
+        folder = experiment
+    return folder.is_dir() and any(stem_of(path) == name for path in image_paths(folder))
 
 
 def _row(image: ImageFile) -> dict[str, Any] | None:
@@ -123,6 +162,21 @@ def _row(image: ImageFile) -> dict[str, Any] | None:
     except VolumeFormatError as error:
         logger.warning("no summary of %s: %s", image.path, error)
         return {"Filename": image.name}
+
+
+def _is_current(store: Path, record: StageRecord | None) -> bool:
+    """Whether a result was made from what is in the store now, back to the image file.
+
+    A later stage that failed, or has not run yet, leaves results of an earlier run behind.
+    """
+    if record is None or record.stage == INGEST:
+        return record is not None
+    names = {"raw": "", "classes": "labels/classes"}
+    for name, digest in record.inputs.items():
+        source = record_of(store, names.get(name, name))
+        if source is None or source.digest != digest or not _is_current(store, source):
+            return False
+    return True
 
 
 def _per(count: float | None, amount: float | None) -> float | None:

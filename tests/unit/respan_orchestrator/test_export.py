@@ -14,7 +14,7 @@ from respan_common.records import StageKey
 from respan_common.volumes import open_volume
 from respan_orchestrator import export, fiji
 from respan_orchestrator.analysis_settings import translate
-from respan_orchestrator.export import export_files, export_image, export_image_tiff
+from respan_orchestrator.export import export_image, export_image_tiff
 from respan_orchestrator.summary import write_sub_folder_summary
 from respan_orchestrator.tiff import TiffImage
 
@@ -60,7 +60,9 @@ def quantified(store: Path, spines: pd.DataFrame | None = None) -> Path:
     heads = np.zeros(SHAPE, np.uint32)
     heads[2, 6, 3] = 70_001
     groups = {"heads": heads, "necks": heads * 0, "dendrites": heads * 0 + 3, "skeleton": heads * 0}
-    with drafting(store, StageKey("quantification", {"raw": "1"}), REPORT) as draft:
+    with drafting(
+        store, StageKey("quantification", {"raw": open_volume(store).digest}), REPORT
+    ) as draft:
         for name, values in groups.items():
             draft.labels(f"labels/{name}", SHAPE, SPACING, np.uint32).write(whole(SHAPE), values)
         table = SPINES if spines is None else spines
@@ -99,7 +101,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_every_output_has_respans_name(tmp_path):
     store = quantified(segmented(raw_store(tmp_path)))
-    written = export_files(store, tmp_path, SETTINGS, REPORT)
+    written = export_image(store, tmp_path, SETTINGS, REPORT)
     assert [str(path.relative_to(tmp_path)) for path in written] == [
         "Validation_Data/Segmentation_Labels/d 1.tif",
         "Validation_Data/Validation_MIPs/MIP_d 1.tif",
@@ -195,7 +197,7 @@ def test_a_stage_that_was_not_done_leaves_no_older_export(tmp_path):
     store = quantified(segmented(raw_store(tmp_path)))
     export_image(store, tmp_path, SETTINGS, REPORT)
     fresh = raw_store(tmp_path / "other", "d 1")
-    assert export_files(fresh, tmp_path, SETTINGS, REPORT) == []
+    assert export_image(fresh, tmp_path, SETTINGS, REPORT) == []
     assert not list(tmp_path.glob("Tables/*.csv"))
     assert not list((tmp_path / "Validation_Data").rglob("*.tif"))
 
@@ -222,21 +224,3 @@ def test_a_failed_export_leaves_no_half_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         export_image(store, tmp_path, SETTINGS, REPORT)
     assert not [path for path in (tmp_path / "Validation_Data").rglob("*") if path.is_file()]
-
-
-def test_an_export_is_done_once_and_again_when_a_file_is_gone(tmp_path):
-    store = quantified(segmented(raw_store(tmp_path)))
-    first = export_image(store, tmp_path, SETTINGS, REPORT)
-    assert not first.is_old
-    assert export_image(store, tmp_path, SETTINGS, REPORT).is_old
-    table = tmp_path / "Tables" / "d 1_detected_spines.csv"
-    table.unlink()
-    assert not export_image(store, tmp_path, SETTINGS, REPORT).is_old
-    assert table.exists()
-
-
-def test_a_new_result_is_exported_anew(tmp_path):
-    store = raw_store(tmp_path)
-    export_image(store, tmp_path, SETTINGS, REPORT)
-    assert not export_image(segmented(store), tmp_path, SETTINGS, REPORT).is_old
-    assert (tmp_path / "Validation_Data/Segmentation_Labels/d 1.tif").exists()

@@ -9,7 +9,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 import typer
 
-from respan_orchestrator.commands import experiments, models, stack, training
+from respan_orchestrator.commands import experiments, files, models, stack, training
 
 app = typer.Typer(
     name="respan",
@@ -21,6 +21,10 @@ app = typer.Typer(
 app.command()(experiments.run)
 app.command()(experiments.demo)
 app.command()(experiments.report)
+app.command()(files.restore)
+app.command()(files.segment)
+app.command()(files.quantify)
+app.command()(files.convert)
 app.command()(training.synth)
 app.command()(stack.up)
 app.command()(stack.down)

@@ -36,8 +36,8 @@ def synth(
         values: dict[str, Any] = {
             "kind": kind,
             "images": images,
-            "shape": _three(shape, int, "--shape"),
-            "spacing_um": _three(spacing, float, "--spacing"),
+            "shape": three(shape, int, "--shape"),
+            "spacing_um": three(spacing, float, "--spacing"),
             "channels": channels,
             "timepoints": timepoints,
             "snr": snr,
@@ -105,7 +105,8 @@ def _training_params(epochs: int | None, initial: str, overrides: list[str]) -> 
     return validated(NnunetTrainingParams, values)
 
 
-def _three(text: str, kind: type[int] | type[float], option: str) -> list[int] | list[float] | None:
+def three(text: str, kind: type[int] | type[float], option: str) -> list[int] | list[float] | None:
+    """Numbers of an option such as 1,2,3; None if it is empty."""
     if not text:
         return None
     try:

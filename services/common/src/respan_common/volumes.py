@@ -132,6 +132,41 @@ def open_volume(store: Path, group: str = "", level: int = 0) -> Volume:
     return volume
 
 
+@dataclass(frozen=True)
+class ForeignArray:
+    """The full resolution of somebody else's label image."""
+
+    _array: Any
+
+    @property
+    def shape_zyx(self) -> Zyx:
+        """Voxels along each axis."""
+        z, y, x = self._array.shape[-3:]
+        return (z, y, x)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels, shape (z, y, x)."""
+        lead = (0,) * (len(self._array.shape) - 3)
+        return np.asarray(self._array[(*lead, *box)].read().result())
+
+
+def open_foreign_array(folder: Path) -> ForeignArray:
+    """Open level 0 of an OME-Zarr (0.4 or 0.5) that has no completion record of ours.
+
+    Raises
+    ------
+    VolumeFormatError
+        If it is none, or has several channels or time points.
+    """
+    for driver, marker in (("zarr3", "zarr.json"), ("zarr", ".zarray")):
+        if (folder / "0" / marker).is_file():
+            array = _open_for_reading(folder / "0", driver)
+            if len(array.shape) < 3 or any(size != 1 for size in array.shape[:-3]):
+                raise VolumeFormatError(f"{folder} has the shape {array.shape}, not (z, y, x)")
+            return ForeignArray(array)
+    raise VolumeFormatError(f"{folder} is not an OME-Zarr image: it has no array called 0")
+
+
 def exists(store: Path, group: str) -> bool:
     """Whether a group has been published."""
     return store.is_dir() and record_of(store, group) is not None
@@ -254,9 +289,9 @@ def _read_attributes(folder: Path) -> dict[str, Any]:
     return dict(content.get("attributes", {}))
 
 
-def _open_for_reading(folder: Path) -> Any:
+def _open_for_reading(folder: Path, driver: str = "zarr3") -> Any:
     spec = {
-        "driver": "zarr3",
+        "driver": driver,
         "kvstore": {"driver": "file", "path": f"{folder}/"},
         "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
     }

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel
-
 from respan.v1 import stage_pb2
 from respan_common.events import Event, Progress, Reporter
 from respan_common.records import (
@@ -29,42 +27,12 @@ from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.clients import Request
 from respan_orchestrator.experiment import ImageFile
 from respan_orchestrator.export import export_image
+from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
 
 StageName = Literal["ingest", "restoration", "segmentation", "quantification", "export"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
-
-
-class StageOutcome(BaseModel):
-    """What one stage did to one image."""
-
-    stage: str
-    seconds: float = 0.0
-    peak_rss_mb: float | None = None
-    skipped: bool = False
-    numbers: dict[str, float] = {}
-    warnings: list[str] = []
-
-
-class ImageOutcome(BaseModel):
-    """What became of one image."""
-
-    sub_folder: str
-    name: str
-    status: Literal["done", "failed", "skipped"]
-    error: str = ""
-    stages: list[StageOutcome] = []
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """Numbers of all stages: spines, dendrite_length_um, ..."""
-        return {key: value for stage in self.stages for key, value in stage.numbers.items()}
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings of all stages, each once."""
-        return list(dict.fromkeys(text for stage in self.stages for text in stage.warnings))
 
 
 @dataclass(frozen=True)

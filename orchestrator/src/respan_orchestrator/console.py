@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from respan_orchestrator.analysis import ImageOutcome
-from respan_orchestrator.flows import ExperimentOutcome
+from respan_orchestrator.outcomes import ExperimentOutcome, ImageOutcome
 from respan_orchestrator.progress import StageNews, listening
 
 console = Console(stderr=True)

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from respan_common.params import SynthesisParams
 from respan_orchestrator.console import console, live_progress
-from respan_orchestrator.flows import SynthesisRequest, synthesize_locally
 from respan_orchestrator.matching import agreement
+from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
 
 TRUTH_FOLDER = "Truth"
 MATCH_LIMIT_UM = 0.75
@@ -90,7 +90,7 @@ def _make_image(image: _DemoImage, sub_folder: Path, truth: Path, *, quiet: bool
     truth.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="respan-demo-") as scratch:
         with live_progress(quiet=quiet):
-            synthesize_locally(SynthesisRequest(out=scratch, params=image.params))
+            make_phantoms(SynthesisRequest(out=scratch, params=image.params))
         made = next((Path(scratch) / "images").glob("*.tif"))
         for path in sorted((Path(scratch) / "truth").iterdir()):
             shutil.move(path, truth / path.name.replace(made.stem, image.name))

@@ -11,16 +11,9 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
 from respan_common.errors import InputError, RespanError
-from respan_common.params import NnunetTrainingParams, SynthesisParams
+from respan_common.params import NnunetTrainingParams
 from respan_orchestrator import clients, tasks
-from respan_orchestrator.analysis import (
-    ImageJob,
-    ImageOutcome,
-    StageName,
-    StageOutcome,
-    call_stage,
-    forget_from,
-)
+from respan_orchestrator.analysis import ImageJob, StageName, forget_from
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, load_settings
 from respan_orchestrator.experiment import (
     Experiment,
@@ -30,11 +23,13 @@ from respan_orchestrator.experiment import (
     scan_experiment,
 )
 from respan_orchestrator.models import find_model
+from respan_orchestrator.outcomes import ExperimentOutcome, ImageOutcome, StageOutcome
 from respan_orchestrator.progress import StageNews, tell
 from respan_orchestrator.report import write_report
 from respan_orchestrator.services import service_pool
 from respan_orchestrator.settings import OrchestratorSettings
 from respan_orchestrator.summary import write_experiment_summary, write_sub_folder_summary
+from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
 
 
 class AnalysisRequest(BaseModel):
@@ -56,21 +51,6 @@ class AnalysisRequest(BaseModel):
     """Names of the images to analyze. Empty: all."""
     restart_from: StageName | None = None
     """Do this stage and all later ones again, even if they are done."""
-
-
-class ExperimentOutcome(BaseModel):
-    """What became of an experiment."""
-
-    experiment: Path
-    images: list[ImageOutcome]
-    tables: list[Path] = []
-    report: Path | None = None
-    warnings: list[str] = []
-
-    @property
-    def failed(self) -> list[ImageOutcome]:
-        """Images that have no result."""
-        return [image for image in self.images if image.status == "failed"]
 
 
 @flow(name="analyze", flow_run_name="analyze {request.experiment}")
@@ -153,30 +133,10 @@ def train_nnunet(request: TrainingRequest) -> StageOutcome:
     return outcome
 
 
-class SynthesisRequest(BaseModel):
-    """Which phantoms to make."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    out: str
-    """Folder to write."""
-    params: SynthesisParams = SynthesisParams()
-    """Parameters of the phantoms."""
-
-
 @flow(name="synthesize", flow_run_name="synthesize {request.params.images} {request.params.kind}")
 def synthesize(request: SynthesisRequest) -> StageOutcome:
     """Make phantom volumes with exact truth."""
-    return synthesize_locally(request)
-
-
-def synthesize_locally(request: SynthesisRequest) -> StageOutcome:
-    """Make phantom volumes without a trace in Prefect; what `synthesize` does."""
-    out = Path(request.out).absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    with service_pool(OrchestratorSettings(), [out]) as pool:
-        call = clients.synthesize(out, request.params)
-        return call_stage(out.name, "synthesis", call, pool)
+    return make_phantoms(request)
 
 
 def run_settings(sub_folder: Path, request: AnalysisRequest) -> AnalysisSettings:

@@ -11,10 +11,11 @@ from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.volumes import open_volume
 from respan_orchestrator import analysis
-from respan_orchestrator.analysis import ImageJob, StageOutcome
+from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, translate
 from respan_orchestrator.experiment import ImageFile
 from respan_orchestrator.export import export_classes, export_image_tiff, export_swc, export_tables
+from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.own_labels import bring_labels
 from respan_orchestrator.services import service_pool
 from respan_orchestrator.settings import OrchestratorSettings

@@ -11,8 +11,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from respan_orchestrator import analysis
-from respan_orchestrator.analysis import ImageJob, StageOutcome
+from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.clients import Request, StageUnavailableError
+from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.services import ServicePool
 
 P = ParamSpec("P")

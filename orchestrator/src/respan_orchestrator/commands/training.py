@@ -31,7 +31,7 @@ def synth(
         from respan_common.convert import validated
         from respan_common.params import SynthesisParams
         from respan_orchestrator.console import live_progress
-        from respan_orchestrator.flows import SynthesisRequest, synthesize_locally
+        from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
 
         values: dict[str, Any] = {
             "kind": kind,
@@ -45,7 +45,7 @@ def synth(
         }
         params = validated(SynthesisParams, values)
         with live_progress(quiet=as_json):
-            outcome = synthesize_locally(SynthesisRequest(out=str(out), params=params))
+            outcome = make_phantoms(SynthesisRequest(out=str(out), params=params))
         content = {"status": "done", "out": out, "numbers": outcome.numbers}
         return content, ALL_DONE, lambda: print(out)
 

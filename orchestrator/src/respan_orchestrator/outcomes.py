@@ -1,0 +1,54 @@
+"""What became of stages, images and experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+
+class StageOutcome(BaseModel):
+    """What one stage did to one image."""
+
+    stage: str
+    seconds: float = 0.0
+    peak_rss_mb: float | None = None
+    skipped: bool = False
+    numbers: dict[str, float] = {}
+    warnings: list[str] = []
+
+
+class ImageOutcome(BaseModel):
+    """What became of one image."""
+
+    sub_folder: str
+    name: str
+    status: Literal["done", "failed", "skipped"]
+    error: str = ""
+    stages: list[StageOutcome] = []
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Numbers of all stages: spines, dendrite_length_um, ..."""
+        return {key: value for stage in self.stages for key, value in stage.numbers.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of all stages, each once."""
+        return list(dict.fromkeys(text for stage in self.stages for text in stage.warnings))
+
+
+class ExperimentOutcome(BaseModel):
+    """What became of an experiment."""
+
+    experiment: Path
+    images: list[ImageOutcome]
+    tables: list[Path] = []
+    report: Path | None = None
+    warnings: list[str] = []
+
+    @property
+    def failed(self) -> list[ImageOutcome]:
+        """Images that have no result."""
+        return [image for image in self.images if image.status == "failed"]

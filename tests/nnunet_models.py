@@ -26,6 +26,7 @@ def write_random_model(
     mirror_axes: Sequence[int] | None = None,
     mask_zeros: bool = False,
     transpose: Sequence[int] = (0, 1, 2),
+    convs: int = 1,
     seed: int = 0,
 ) -> Path:
     """Write dataset.json, plans.json and one checkpoint per fold; the folder itself is returned.
@@ -34,7 +35,7 @@ def write_random_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = "2d" if len(patch) == 2 else "3d_fullres"
-    configuration = _configuration(spacing, patch, features, normalization, mask_zeros)
+    configuration = _configuration(spacing, patch, features, normalization, mask_zeros, convs)
     plans = _plans(name, configuration, spacing, patch, transpose)
     dataset = {"channel_names": {"0": "channel1"}, "labels": dict(labels), "numTraining": 1}
     (folder / "dataset.json").write_text(json.dumps(dataset | {"file_ending": ".tif"}))
@@ -58,6 +59,7 @@ def _configuration(
     features: Sequence[int],
     normalization: str,
     mask_zeros: bool,
+    convs: int,
 ) -> dict[str, Any]:
     dimensions, stages = len(patch), len(features)
     resampling = {"is_seg": False, "order_z": 0, "force_separate_z": None}
@@ -86,8 +88,8 @@ def _configuration(
                 "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
                 "kernel_sizes": [kernel] * stages,
                 "strides": [[1] * dimensions] + [stride] * (stages - 1),
-                "n_conv_per_stage": [1] * stages,
-                "n_conv_per_stage_decoder": [1] * (stages - 1),
+                "n_conv_per_stage": [convs] * stages,
+                "n_conv_per_stage_decoder": [convs] * (stages - 1),
                 "conv_bias": True,
                 "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
                 "norm_op_kwargs": {"eps": 1e-05, "affine": True},

@@ -144,6 +144,12 @@ class Normalization:
         return grey
 
 
+def normalized_range(scheme: Normalization, statistics: Statistics) -> tuple[float, float]:
+    """Lowest and highest value of the normalized image."""
+    low, high = scheme.apply(np.array([statistics.low, statistics.high]))
+    return float(low), float(high)
+
+
 def normalization(
     scheme: str,
     statistics: Statistics,

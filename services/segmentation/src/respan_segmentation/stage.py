@@ -27,6 +27,7 @@ from respan_segmentation.normalization import (
     Normalization,
     Statistics,
     normalization,
+    normalized_range,
     statistics_of,
 )
 from respan_segmentation.pipeline import Layout, Recipe, classify
@@ -210,9 +211,11 @@ class _Segmentation:
         assert statistics.box is not None
         model = load(self.folder, self.device)
         voxels = _BATCH_VOXELS[self.device.type] // max(int(np.prod(self.folder.patch)), 1)
+        scheme = _normalization(self.folder, statistics)
         return Recipe(
             layout=self._layout(statistics.box),
-            normalization=_normalization(self.folder, statistics),
+            normalization=scheme,
+            grey_range=normalized_range(scheme, statistics),
             predict=model.predictor(mirrors=self.job.params.mirrors),
             device=self.device,
             batch=min(max(voxels, 2 if self.device.type == "cpu" else 1), 8),

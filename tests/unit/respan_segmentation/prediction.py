@@ -1,0 +1,105 @@
+"""Predict one array with our recipe, and with nnU-Net's own predictor."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference import predict_from_raw_data
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from respan_common.blocks import grid
+from respan_common.geometry import VoxelSpacing, Zyx, whole
+from respan_common.model_folders import describe
+from respan_segmentation.model import grids, load
+from respan_segmentation.normalization import (
+    normalization,
+    normalized_range,
+    statistics_of,
+)
+from respan_segmentation.pipeline import Layout, Recipe, classify
+from respan_segmentation.tiles import Tiling
+
+CPU = torch.device("cpu")
+
+
+def textured(shape: Zyx, seed: int = 0) -> NDArray[np.uint16]:
+    """An image with structures of several sizes."""
+    noise = np.random.default_rng(seed)
+    fine = gaussian_filter(noise.normal(size=shape), 1.0) * 600
+    coarse = gaussian_filter(noise.normal(size=shape), 3.0) * 3000
+    return np.clip(fine + coarse + 300, 1, 4000).astype(np.uint16)
+
+
+def recipe_for(
+    folder: Path,
+    image: NDArray[Any],
+    spacing: VoxelSpacing,
+    step: float = 0.5,
+    mirrors: bool = False,
+) -> Recipe:
+    """What the stage would use for an image without an empty surround."""
+    model = describe(folder)
+    statistics = statistics_of([(whole(image.shape), image)])
+    regrid = grids(model, image.shape, spacing, model.spacing_um)
+    tiling = Tiling(regrid.model_shape, model.patch, step)
+    intensities = model.plans["foreground_intensity_properties_per_channel"]["0"]
+    scheme = normalization(model.settings["normalization_schemes"][0], statistics, intensities)
+    return Recipe(
+        layout=Layout(regrid, tiling, model.classes),
+        normalization=scheme,
+        grey_range=normalized_range(scheme, statistics),
+        predict=load(model, CPU).predictor(mirrors=mirrors),
+        device=CPU,
+        batch=2,
+    )
+
+
+def ours(
+    folder: Path,
+    image: NDArray[Any],
+    spacing: VoxelSpacing,
+    block_zyx: Zyx | None = None,
+    **options: Any,
+) -> NDArray[np.uint8]:
+    """Classes by our recipe, in one block or in several."""
+    recipe = recipe_for(folder, image, spacing, **options)
+    classes = np.full(image.shape, 255, np.uint8)
+    for block in grid(image.shape, block_zyx or image.shape):
+        classes[block.inner] = classify(
+            lambda box: image[box], block.inner, recipe, lambda windows: None
+        )
+    return classes
+
+
+def nnunets(
+    folder: Path,
+    image: NDArray[Any],
+    spacing: VoxelSpacing,
+    step: float = 0.5,
+    mirrors: bool = False,
+    folds: tuple[str, ...] = ("all",),
+) -> NDArray[np.uint8]:
+    """Classes by nnU-Net's own predictor."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = predict_from_raw_data.nnUNetPredictor(
+            tile_step_size=step, use_mirroring=mirrors, device=CPU, allow_tqdm=False
+        )
+        predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
+        classes: NDArray[np.uint8] = predictor.predict_single_npy_array(
+            image[None].astype(np.float32), {"spacing": list(spacing.zyx)}
+        )
+    return classes
+
+
+def add_up_in_single_precision(monkeypatch: Any) -> None:
+    """Have nnU-Net sum its windows in float32, not float16, whose rounding decides near ties."""
+    gaussian = partial(predict_from_raw_data.compute_gaussian, dtype=torch.float32)
+    monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", gaussian)
+    monkeypatch.setattr(torch, "half", torch.float32)

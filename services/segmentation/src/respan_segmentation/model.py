@@ -145,10 +145,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _reason(error: Exception) -> str:
-    """The restricted reader's own complaint, without its advice on how to switch it off."""
-    lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
-    return lines[0].split(" was not an allowed")[0] if lines else "unknown content"
+def _complaint(error: Exception) -> str:
+    """What is wrong, without the restricted reader's advice on how to switch it off."""
+    forbidden = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
+    if not forbidden:
+        return f"is not a readable checkpoint ({str(error).splitlines()[0]}): copy it again"
+    return (
+        "is refused: reading it would run code from the file "
+        f"({forbidden[0].split(' was not an allowed')[0]}). If you trust its origin, save its "
+        "weights again with torch.save({'network_weights': ..., 'init_args': "
+        "{'configuration': ...}}, path)"
+    )
 
 
 def _check_configuration(folder: ModelFolder, path: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -1,0 +1,176 @@
+"""The segmentation service as a process of its own, asked over gRPC."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.integration.servers import becomes_true
+from tests.nnunet_models import write_random_model
+from tests.unit.respan_segmentation.prediction import ours, textured
+
+from respan.v1 import segmentation_pb2 as pb
+from respan.v1 import segmentation_pb2_grpc as rpc
+from respan.v1 import stage_pb2
+from respan_common.convert import to_proto
+from respan_common.drafts import drafting_store
+from respan_common.events import SilentReporter
+from respan_common.geometry import VoxelSpacing, whole
+from respan_common.model_folders import describe
+from respan_common.params import SegmentationParams
+from respan_common.records import StageKey
+from respan_common.volumes import open_volume
+
+SPACING = VoxelSpacing(1.0, 0.12, 0.12)
+IMAGE = textured((10, 60, 50))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def model(root):
+    return write_random_model(root / "models" / "small", spacing=(1.0, 0.1, 0.1), patch=(8, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def slow_model(root):
+    """Takes far longer than the tests' patience."""
+    return write_random_model(
+        root / "models" / "slow", spacing=(1.0, 0.01, 0.01), patch=(8, 64, 64), features=(8, 16)
+    )
+
+
+@pytest.fixture(scope="module")
+def store(root):
+    return publish(root / "cell.ome.zarr", IMAGE)
+
+
+def publish(store, image):
+    """A new store whose raw and restored image are one channel each."""
+    with drafting_store(store, StageKey("ingest", {}), SilentReporter()) as draft:
+        for group, values in (("", image), ("restored", image[::-1])):
+            writer = draft.image(group, (1, *image.shape), SPACING, image.dtype, ["neuron"])
+            writer.write(whole(image.shape), values)
+        draft.publish()
+    return store
+
+
+@pytest.fixture(scope="module")
+def channel(root):
+    """A connection to a running service whose data root is `root`."""
+    port_file = root / "port"
+    settings = {
+        "RESPAN_PORT_FILE": str(port_file),
+        "RESPAN_DATA_ROOTS": str(root),
+        "RESPAN_MODEL_ROOTS": str(root / "models"),
+        "RESPAN_DEVICE": "cpu",
+        "RESPAN_THREADS": "1",
+    }
+    service = subprocess.Popen(
+        [sys.executable, "-m", "respan_segmentation"], env=os.environ | settings
+    )
+    ready = becomes_true(lambda: port_file.exists() or service.poll() is not None, 60)
+    assert ready
+    assert port_file.exists(), "the service did not start"
+    with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text()}") as connection:
+        yield connection
+    service.terminate()
+    assert service.wait(30) == 0
+
+
+def request(uri, model, group="", **params):
+    message = to_proto(SegmentationParams(model=str(model), **params), pb.SegmentationParams)
+    return pb.SegmentRequest(volume={"uri": str(uri), "group": group}, params=message)
+
+
+def segment(connection, *arguments, **options):
+    stub = rpc.SegmentationServiceStub(connection)
+    return list(stub.Segment(request(*arguments, **options), timeout=120))
+
+
+def refusal(connection, *arguments, **options):
+    with pytest.raises(grpc.RpcError) as refused:
+        segment(connection, *arguments, **options)
+    return refused.value.code(), refused.value.details()
+
+
+def test_an_image_is_segmented_and_the_second_time_it_is_there_already(channel, store, model):
+    events = segment(channel, store, model)
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds.count("accepted") == kinds.count("result") == 1
+    accepted = next(event.accepted for event in events if event.HasField("accepted"))
+    assert list(accepted.shape) == list(IMAGE.shape)
+    assert (accepted.device, accepted.model_digest) == ("cpu", describe(model).digest)
+    assert list(events[-1].result.written) == ["labels/classes"]
+    found = open_volume(store, "labels/classes")
+    np.testing.assert_array_equal(found.read(), ours(model, IMAGE, SPACING, step=0.75))
+    assert found.attributes["roles"]["dendrite"] == 2
+    assert segment(channel, store, model)[-1].result.skipped
+
+
+def test_the_restored_image_is_segmented_when_the_request_says_so(channel, store, model):
+    assert not segment(channel, store, model, "restored")[-1].result.skipped
+    found = open_volume(store, "labels/classes").read()
+    np.testing.assert_array_equal(found, ours(model, IMAGE[::-1], SPACING, step=0.75))
+
+
+def test_a_canceled_call_stops_within_two_seconds(channel, root, slow_model):
+    store = publish(root / "long.ome.zarr", np.tile(IMAGE, (2, 4, 4)))
+    stub = rpc.SegmentationServiceStub(channel)
+    call = stub.Segment(request(store, slow_model, preset="exact"), timeout=120)
+    assert next(iter(call)).HasField("accepted")
+    threading.Timer(1.0, call.cancel).start()
+    with pytest.raises(grpc.RpcError) as ended:
+        list(call)
+    canceled = time.monotonic()
+    assert ended.value.code() == grpc.StatusCode.CANCELLED
+    assert becomes_true(lambda: not is_busy(stub), 5)
+    assert time.monotonic() - canceled < 2.5
+    assert not (store / "labels").exists()
+
+
+def is_busy(stub):
+    return stub.Describe(stage_pb2.DescribeRequest(), timeout=30).busy
+
+
+def test_a_folder_that_is_no_model_is_named(channel, store, root):
+    code, details = refusal(channel, store, root / "models")
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "holds several models" in details or "not an nnU-Net model" in details
+
+
+def test_a_model_outside_the_roots_is_not_opened(channel, store):
+    code, details = refusal(channel, store, "/etc")
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "lies outside the folders" in details
+
+
+def test_an_image_that_does_not_exist_is_not_found(channel, root, model):
+    code, _ = refusal(channel, root / "gone.ome.zarr", model)
+    assert code == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_channel_that_does_not_exist_is_an_invalid_argument(channel, store, model):
+    code, details = refusal(channel, store, model, channel=4)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "channel 4 does not exist" in details
+
+
+def test_the_service_describes_itself_and_its_models(channel, model):
+    answer = rpc.SegmentationServiceStub(channel).Describe(stage_pb2.DescribeRequest(), timeout=30)
+    assert answer.service == "segmentation"
+    assert str(model) in answer.models
+
+
+def test_the_service_is_healthy(channel):
+    message = health_pb2.HealthCheckRequest(service="respan.v1.SegmentationService")
+    answer = health_pb2_grpc.HealthStub(channel).Check(message, timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

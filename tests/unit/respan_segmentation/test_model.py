@@ -1,0 +1,122 @@
+"""Loading models: what is read, what is refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from tests.nnunet_models import write_random_model
+
+from respan_common.errors import ModelError
+from respan_common.geometry import VoxelSpacing
+from respan_common.model_folders import describe
+from respan_segmentation.model import grids, load, read_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_random_model(tmp_path / "model", spacing=(1.0, 0.1, 0.1))
+
+
+def change_plans(folder, **settings):
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"].update(settings)
+    (folder / "plans.json").write_text(json.dumps(plans))
+
+
+class Trap:
+    """Runs a command when an ordinary pickle reader meets it."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+def test_a_booby_trapped_checkpoint_is_refused_and_does_not_run(folder, tmp_path):
+    path, canary = folder / "fold_all" / "checkpoint_final.pth", tmp_path / "canary"
+    content = read_checkpoint(path)
+    torch.save({**content, "logging": Trap(canary)}, path)
+    with pytest.raises(ModelError, match=r"checkpoint_final.pth is refused.*mkdir"):
+        load(describe(folder), CPU)
+    assert not canary.exists()
+    torch.load(path, weights_only=False)  # the trap itself works
+    assert canary.exists()
+
+
+def test_plans_that_name_other_code_are_refused(folder):
+    architecture = describe(folder).settings["architecture"]
+    change_plans(folder, architecture={**architecture, "network_class_name": "os.system"})
+    with pytest.raises(ModelError, match=r"names os\.system"):
+        load(describe(folder), CPU)
+
+
+def test_numpy_numbers_in_the_training_log_are_harmless(folder):
+    path = folder / "fold_all" / "checkpoint_final.pth"
+    log = {"dice": [np.float64(0.5), np.float32(0.5)], "epoch": np.int64(3), "curve": np.ones(3)}
+    torch.save({**read_checkpoint(path), "logging": log, "_best_ema": np.float64(0.1)}, path)
+    assert read_checkpoint(path)["logging"]["dice"][0] == 0.5
+
+
+def test_a_file_that_is_no_checkpoint_is_named(folder):
+    path = folder / "fold_all" / "checkpoint_final.pth"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match="is not a readable checkpoint"):
+        load(describe(folder), CPU)
+
+
+def test_weights_of_another_network_are_refused(folder, tmp_path):
+    other = write_random_model(tmp_path / "other", spacing=(1.0, 0.1, 0.1), features=(3, 5))
+    (folder / "plans.json").write_text((other / "plans.json").read_text())
+    with pytest.raises(ModelError, match="do not fit the network"):
+        load(describe(folder), CPU)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(folder):
+    path = folder / "fold_all" / "checkpoint_final.pth"
+    torch.save({**read_checkpoint(path), "init_args": {"configuration": "2d"}}, path)
+    with pytest.raises(ModelError, match="trained as '2d'"):
+        load(describe(folder), CPU)
+
+
+def test_the_last_model_stays_loaded_until_its_files_change(folder):
+    first = load(describe(folder), CPU)
+    assert load(describe(folder), CPU) is first
+    write_random_model(folder, spacing=(1.0, 0.1, 0.1), seed=5)
+    assert load(describe(folder), CPU) is not first
+
+
+def test_every_mirrored_prediction_counts_once(folder):
+    model = load(describe(folder), CPU)
+    patch = torch.randn(1, 1, 16, 32, 32)
+    mirrored = model.predictor(mirrors=True)
+    for axis in (2, 3, 4):
+        turned = torch.flip(mirrored(torch.flip(patch, [axis])), [axis])
+        torch.testing.assert_close(turned, mirrored(patch), atol=1e-4, rtol=1e-4)
+
+
+def test_a_2d_model_sees_slices_one_by_one_at_the_images_own_distance(tmp_path):
+    folder = write_random_model(tmp_path / "flat", patch=(32, 32), spacing=(1.0, 0.1, 0.1))
+    model = describe(folder)
+    assert model.patch == (1, 32, 32)
+    found = grids(model, (7, 40, 40), VoxelSpacing(0.3, 0.2, 0.2), model.spacing_um)
+    assert found.model_shape == (7, 80, 80)
+
+
+def test_a_given_model_spacing_decides_the_grid(folder):
+    found = grids(describe(folder), (10, 40, 40), VoxelSpacing(1.0, 0.1, 0.1), (2.0, 0.2, 0.2))
+    assert found.model_shape == (5, 20, 20)
+
+
+def test_without_a_model_spacing_the_image_stays_as_it_is(folder):
+    assert grids(describe(folder), (10, 40, 40), VoxelSpacing(0.3, 0.2, 0.2), None).is_identity
+
+
+def test_an_unknown_resampling_is_named(folder):
+    change_plans(folder, resampling_fn_data="my_resampling")
+    with pytest.raises(ModelError, match="my_resampling"):
+        grids(describe(folder), (10, 40, 40), VoxelSpacing(0.3, 0.2, 0.2), None)

@@ -8,7 +8,7 @@ never enter the result. Free ends are drawn out to the dendrite's surface.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ Points = NDArray[np.float64]
 
 STIFFNESS = (3.0, 2.0, 1.0, 1.0)
 """Bandwidths of the rounds, in final bandwidths: stiff first, so that no draft's kink survives."""
+
+
+SPUR_EXTENTS = 1.5
+"""A side path shorter than this many extents of the path that it begins on is a spur."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,26 @@ def fit(paths: list[VoxelPath], voxels_um: Points, spacing: VoxelSpacing) -> lis
     voxels_um : float array, shape (n, 3)
         Centers of all voxels of the dendrite.
     """
-    drafts = [_draft(path, paths, spacing) for path in paths]
     sample = _sample(voxels_um)
-    widths = [_bandwidth_um(path, spacing) for path in paths]
+    while True:
+        curves, distances = _fitted(paths, sample, spacing)
+        spurs = _spurs(paths, distances, spacing)
+        if not spurs:
+            break
+        paths = _without(paths, spurs)
+    return [Curve(points, path.parent) for points, path in zip(curves, paths, strict=True)]
+
+
+def _fitted(
+    paths: list[VoxelPath], sample: Points, spacing: VoxelSpacing
+) -> tuple[list[Points], list[Points]]:
+    """Nodes of each path's curve, and the distances of the voxels that it explains."""
+    drafts = [_draft(path, spacing) for path in paths]
+    owners, _, distance = _nearest_nodes(drafts, sample)
+    widths = [_bandwidth_um(path, distance[owners == n], spacing) for n, path in enumerate(paths)]
     curves = [_evenly(points, width / 2) for points, width in zip(drafts, widths, strict=True)]
     for stiffness in STIFFNESS:
-        owners, nodes = _nearest_nodes(curves, sample)
+        owners, nodes, _ = _nearest_nodes(curves, sample)
         curves = [
             _refit(
                 curves[n],
@@ -64,15 +82,48 @@ def fit(paths: list[VoxelPath], voxels_um: Points, spacing: VoxelSpacing) -> lis
             )
             for n in range(len(curves))
         ]
-    return [Curve(points, path.parent) for points, path in zip(curves, paths, strict=True)]
+    owners, _, distance = _nearest_nodes(curves, sample)
+    return curves, [distance[owners == n] for n in range(len(curves))]
 
 
-def _bandwidth_um(path: VoxelPath, spacing: VoxelSpacing) -> float:
-    """Standard deviation of the kernel: half a radius, but never finer than the slices."""
-    return float(max(0.5 * np.median(path.radius_um), max(spacing.zyx)))
+def _spurs(paths: list[VoxelPath], distances: list[Points], spacing: VoxelSpacing) -> set[int]:
+    """Side paths without side paths of their own that hardly leave the one they begin on.
+
+    A cross section with half axes a >= b has a root mean square radius of sqrt(a² + b²) / 2: twice
+    that is a for a flat one, 1.4 a for a round one. So a spur of a tube is shorter than its
+    radius beyond the surface.
+    """
+    parents = {path.parent for path in paths}
+    spurs = set()
+    for n, path in enumerate(paths):
+        if path.parent < 0 or n in parents or not len(distances[path.parent]):
+            continue
+        extent = 2 * float(np.sqrt(np.mean(np.square(distances[path.parent]))))
+        # The voxel path, as a spur's curve may have spread along the parent.
+        if _walked(spacing.points_um(path.index_zyx))[-1] < SPUR_EXTENTS * extent:
+            spurs.add(n)
+    return spurs
 
 
-def _draft(path: VoxelPath, paths: list[VoxelPath], spacing: VoxelSpacing) -> Points:
+def _without(paths: list[VoxelPath], spurs: set[int]) -> list[VoxelPath]:
+    kept = [n for n in range(len(paths)) if n not in spurs]
+    number = {old: new for new, old in enumerate(kept)} | {-1: -1}
+    return [replace(paths[n], parent=number[paths[n].parent]) for n in kept]
+
+
+def _bandwidth_um(path: VoxelPath, distance_um: Points, spacing: VoxelSpacing) -> float:
+    """Standard deviation of the kernel: half a radius, but never finer than the slices.
+
+    A dendrite that is smeared along z counts with its larger radius: in a ribbon, a curve with a
+    narrower kernel is free to wander from side to side.
+    """
+    radius_um = float(np.median(path.radius_um))
+    if len(distance_um):
+        radius_um = max(radius_um, float(np.sqrt(2 * np.mean(np.square(distance_um)))))
+    return max(0.5 * radius_um, *spacing.zyx)
+
+
+def _draft(path: VoxelPath, spacing: VoxelSpacing) -> Points:
     """Path without its free ends, which run to a corner, and without the part in its parent."""
     points = spacing.points_um(path.index_zyx)
     walked = _walked(points)
@@ -95,12 +146,12 @@ def _sample(voxels_um: Points) -> Points:
 
 def _nearest_nodes(
     curves: list[Points], voxels_um: Points
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each voxel: the curve that is nearest, and the node on it."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Points]:
+    """For each voxel: the curve that is nearest, the node on it, and how far it is."""
     owners = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
     nodes = np.concatenate([np.arange(len(curve)) for curve in curves])
-    row = cKDTree(np.concatenate(curves)).query(voxels_um, workers=-1)[1]
-    return owners[row], nodes[row]
+    distance, row = cKDTree(np.concatenate(curves)).query(voxels_um, workers=-1)
+    return owners[row], nodes[row], np.asarray(distance)
 
 
 def _refit(

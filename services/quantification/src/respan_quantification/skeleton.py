@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import dijkstra3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
+from scipy.ndimage import percentile_filter
 from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing
@@ -27,7 +27,8 @@ EXPLAINED_SPREADS = 1.3
 """... or within 1.3 times the local extent across the path, for dendrites smeared along z."""
 
 SPREAD_WINDOW_UM = 4.0
-"""Length over which that extent's median is taken; a side branch is thinner than this."""
+SPREAD_PERCENTILE = 75.0
+"""Window and percentile of that extent: a side branch fills less than a quarter of the window."""
 
 SAMPLED_VOXELS = 400_000
 """Voxels that stand for all of a dendrite where only averages are wanted."""
@@ -159,7 +160,7 @@ class _Tracer:
         part[(z + y + x) <= reach_um**2] = False
 
     def _spread_um(self, path: VoxelPath) -> NDArray[np.float64]:
-        """Extent of the mask across the path, per path voxel: the running median of maxima."""
+        """Extent of the mask across the path, per path voxel: a running percentile."""
         points = self._spacing.points_um(path.index_zyx)
         spread = np.zeros(len(points))
         if len(points) < 2 or not len(self._sample):
@@ -173,7 +174,8 @@ class _Tracer:
         np.maximum.at(spread, row[near], distance[near])
         per_step = float(np.linalg.norm(np.diff(points, axis=0), axis=1).mean())
         window = 2 * round(SPREAD_WINDOW_UM / per_step / 2) + 1
-        return np.asarray(median_filter(spread, size=min(window, 2 * len(points) - 1)))
+        window = min(window, 2 * len(points) - 1)
+        return np.asarray(percentile_filter(spread, SPREAD_PERCENTILE, size=window))
 
     @staticmethod
     def _sampled(index: NDArray[np.int64]) -> NDArray[np.int64]:

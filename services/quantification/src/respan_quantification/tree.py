@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +75,15 @@ def join(curves: list[Curve], radius_um: NDArray[np.float32], spacing: VoxelSpac
 
 
 def _radii(points: Points, radius_um: NDArray[np.float32], spacing: VoxelSpacing) -> Points:
-    """Distance to the surface: half a voxel before the nearest background center."""
+    """Largest distance to the background among the voxels around each node.
+
+    A centerline runs between voxels, where the distance map has no value; its crest is near.
+    """
     index = np.rint(points / spacing.zyx).astype(np.int64)
-    index = np.clip(index, 0, np.subtract(radius_um.shape, 1))
-    edge = min(spacing.zyx)
-    return np.asarray(np.maximum(radius_um[tuple(index.T)] - edge / 2, edge / 2), np.float64)
+    last = np.subtract(radius_um.shape, 1)
+    shifts = itertools.product((-1, 0, 1), repeat=3)
+    around = [radius_um[tuple(np.clip(index + shift, 0, last).T)] for shift in shifts]
+    return np.asarray(np.maximum.reduce(around), dtype=np.float64)
 
 
 def _steps_um(points: Points, parents: NDArray[np.int64]) -> Points:

@@ -130,16 +130,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is refused: reading it would run code from the file "
-            f"({_reason(error)}). If you trust its origin, save its weights again with "
-            "torch.save({'network_weights': ..., 'init_args': {'configuration': ...}}, path)"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a checkpoint ({error}): copy it again"
-        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise ModelError(f"{path} {_complaint(error)}") from error
     if not isinstance(content, dict) or "network_weights" not in content:
         raise ModelError(f"{path} is not a checkpoint of nnU-Net v2: it has no 'network_weights'")
     return content

@@ -1,8 +1,8 @@
 """The recipe: one block of an image to classes, so that blocks agree wherever they meet.
 
 Read with everything that the block's windows see; normalize with the whole image's statistics;
-resample to the model's voxels; predict; average the windows' logits; bring those back to the image's
-voxels; and only then take the most probable class.
+resample to the model's voxels; predict; average the windows' logits; bring those back to the
+image's voxels; and only then take the most probable class.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from respan_common.errors import InputError
 
 _UNKNOWN = "QI"  # tifffile's letters for an axis that nothing names
 _MOST_CHANNELS = 8
+_DECIDES = "(Parameters: axes decides)"
 _WAY_OUT = "say which axis is which with Parameters: axes, such as ZCYX, slowest axis first"
 
 
@@ -35,6 +36,9 @@ def name_axes(
     notes: list[str] = []
     if wanted:
         axes = _as_wanted(letters, shape, wanted)
+    elif letters == "SYX":
+        # Python programs file a (z, y, x) array of 3 or 4 slices as the colors of one plane.
+        axes, notes = "ZYX", [f"{shape[0]} colors of one plane were taken as z slices {_DECIDES}"]
     else:
         axes, notes = _as_found(_without_color(letters, shape), shape)
     kept = [
@@ -88,7 +92,7 @@ def _smallest_is_channel(shape: tuple[int, ...]) -> tuple[str, list[str]]:
     rest = iter("ZYX")
     axes = "".join("C" if size == smallest else next(rest) for size in shape)
     note = f"the file does not name its axes; those of sizes {shape} were taken as {axes}"
-    return axes, [f"{note} (Parameters: axes decides)"]
+    return axes, [f"{note} {_DECIDES}"]
 
 
 def _channels_that_are_slices(letters: str, shape: tuple[int, ...]) -> tuple[str, list[str]]:
@@ -99,7 +103,7 @@ def _channels_that_are_slices(letters: str, shape: tuple[int, ...]) -> tuple[str
         return letters, []
     axes = letters.replace("Z", "Q").replace("C", "Z")
     note = f"the file names {count} channels and a single plane; they were taken as z slices"
-    return axes, [f"{note} (Parameters: axes decides)"]
+    return axes, [f"{note} {_DECIDES}"]
 
 
 def _refuse_others(axes: str, shape: tuple[int, ...]) -> None:

@@ -65,6 +65,11 @@ LAYOUTS = {
     "unnamed CZYX": (CZYX, {}, "CZYX"),
     "unnamed ZYXC": ((5, 16, 18, 2), {}, "ZYXC"),
     "unnamed ZYXC compressed": ((5, 16, 18, 2), {"compression": "zlib"}, "ZYXC"),
+    "three slices filed as colors": (
+        (3, 16, 18),
+        {"photometric": "rgb", "planarconfig": "separate"},
+        "ZYX",
+    ),
     "colors": ((5, 16, 18, 3), {"photometric": "rgb"}, "ZYXC"),
     "named TZCYX": ((1, 5, 2, 16, 18), axes_of("TZCYX"), "TZCYX"),
 }

@@ -206,6 +206,8 @@ def _resize(
     patch = params.patch_size or plan["patch_size"]
     _, strides, kernels, patch, _ = get_pool_and_conv_props(spacing, patch, least_edge, 999_999)
     features = params.features_per_stage or _default_features(len(strides))
+    if len(features) < 2:
+        raise InputError("features_per_stage needs at least two stages, such as [16, 32]")
     if len(features) > len(strides):
         raise InputError(
             f"features_per_stage has {len(features)} stages, but a patch of "

@@ -44,7 +44,7 @@ def run(job: TrainingJob, report: Reporter) -> StageResult:
         key = _key(job, data, "" if start is None else start.digest)
         total = job.params.epochs * job.params.iterations_per_epoch
         report.accepted(Accepted(device=str(device), blocks=total, model_digest=""))
-        if (record := _read(model / RECORD)) and record["key"] == key:
+        if (record := _own_record(model)) and record["key"] == key:
             return _result(job, record, skipped=True)
         folders = NnunetFolders(work, job.params.dataset_name)
         _keep_only(work, {**key, "params": {**key["params"], "epochs": None}})
@@ -60,6 +60,17 @@ def _model_folder(job: TrainingJob) -> Path:
     if not name or name != Path(name).name or name.startswith("."):
         raise InputError(f"dataset_name '{name}' must be the name of a folder, without slashes")
     return job.out / name
+
+
+def _own_record(model: Path) -> dict[str, Any] | None:
+    """Record of the model that is there; a folder of anybody else's is not ours to replace."""
+    record = _read(model / RECORD)
+    if record is None and model.exists():
+        raise InputError(
+            f"{model} exists and is no model of an earlier training: choose another out folder "
+            "or dataset_name"
+        )
+    return record
 
 
 def _key(job: TrainingJob, data: TrainingSet, start_digest: str) -> dict[str, Any]:
@@ -178,13 +189,7 @@ def _write_model(
 def _publish(finished: Path, model: Path, record: dict[str, Any]) -> None:
     """Put a model folder in place as a whole; an older one of the same name gives way."""
     write_text(finished / RECORD, json.dumps(record, indent=2))
-    if model.exists():
-        # A folder that no training of ours wrote may hold anything: it is not ours to remove.
-        if _read(model / RECORD) is None:
-            raise InputError(
-                f"{model} exists and is no model of an earlier training: choose another out "
-                "folder or dataset_name"
-            )
+    if _own_record(model):
         old = finished.with_name("replaced")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(model, old)

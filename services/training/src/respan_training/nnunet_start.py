@@ -15,7 +15,7 @@ from respan_common.errors import ModelError
 from respan_common.model_folders import describe
 
 # What nnU-Net's own checkpoints hold beside tensors: numbers of NumPy in their training log.
-_HARMLESS = [
+_HARMLESS: list[Any] = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
     np.dtype,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from typing import Any
 
@@ -24,6 +26,8 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from respan_training.nnunet_plan import CONFIGURATION
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +138,14 @@ def build_trainer(
 ) -> Trainer:
     """A trainer on all cases, not yet initialized; nnU-Net's folders must be active."""
     kind = {"default": Trainer, "light": LightTrainer}[augmentation]
-    # nnU-Net takes this entry out again while it builds the trainer.
-    trainer = kind({**plans, "continue_training": False}, "3d_fullres", "all", description, device)
+    # nnU-Net prints its device, and takes the extra entry out again while it builds the trainer.
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer = kind(
+            {**plans, "continue_training": False}, CONFIGURATION, "all", description, device
+        )
     trainer.disable_checkpointing = True
     # Dendrites fill a few percent of a volume: half of a batch's patches show some for sure.
     trainer.oversample_foreground_percent = 0.5
+    # nnU-Net ignores the coarsest output; a network of two stages would learn from none at all.
+    trainer.enable_deep_supervision = len(trainer.configuration_manager.pool_op_kernel_sizes) > 2
     return trainer

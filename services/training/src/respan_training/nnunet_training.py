@@ -7,7 +7,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ def train(
     trainer.initialize()
     if start is not None:
         _take_over(trainer.network, start)
-    trainer.set_deep_supervision_enabled(True)
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     loaders = trainer.get_dataloaders()
     epochs = _resume(trainer, checkpoint) if checkpoint.exists() else []
     if not epochs:
@@ -85,7 +85,8 @@ def _one_epoch(trainer: Trainer, loaders: Any, before: list[Epoch], tell: Tell) 
     trainer.current_epoch = len(before)
     trainer.network.train()
     trainer.lr_scheduler.step(trainer.current_epoch)
-    losses, waited = [], 0.0
+    losses: list[float] = []
+    waited = 0.0
     for batch, seconds in _batches(loaders[0], trainer.num_iterations_per_epoch, trainer.device):
         tell(done + len(losses), before)
         losses.append(float(trainer.train_step(batch)["loss"]))
@@ -101,13 +102,13 @@ def _one_epoch(trainer: Trainer, loaders: Any, before: list[Epoch], tell: Tell) 
 
 def _pseudo_dice(trainer: Trainer, loader: Any, check: Callable[[], None]) -> list[float | None]:
     trainer.network.eval()
-    counts = []
+    counts: list[list[Any]] = []
     with torch.no_grad():
         for batch, _ in _batches(loader, trainer.num_val_iterations_per_epoch, trainer.device):
             check()
             outcome = trainer.validation_step(batch)
             counts.append([outcome["tp_hard"], outcome["fp_hard"], outcome["fn_hard"]])
-    right, extra, missed = np.sum(counts, axis=0, dtype=np.float64)
+    right, extra, missed = np.array(counts, dtype=np.float64).sum(axis=0)
     size = 2 * right + extra + missed
     return [float(2 * r / s) if s > 0 else None for r, s in zip(right, size, strict=True)]
 
@@ -128,7 +129,7 @@ def _batches(loader: Any, count: int, device: torch.device) -> Iterator[tuple[An
             yield batch, time.perf_counter() - started
 
 
-def _ahead(source: Iterator[Any], held: int = 3) -> Iterator[Any]:
+def _ahead(source: Generator[Any, None, None], held: int = 3) -> Generator[Any, None, None]:
     """The same items, made in a thread that is at most `held` items ahead."""
     items: queue.Queue[Any] = queue.Queue()
     room = threading.Semaphore(held)

@@ -103,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _description(params: SynthesisParams) -> dict[str, Any]:
-    names = ["neuron", *(f"channel{index + 1}" for index in range(1, params.channels))]
+    names = ["neuron", *(f"channel{number}" for number in range(2, params.channels + 1))]
     return {
         "channel_names": {str(index): name for index, name in enumerate(names)},
         "labels": {"background": 0, **SCHEMES[3]},

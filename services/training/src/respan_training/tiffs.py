@@ -87,16 +87,17 @@ def _spacing_of(tiff: tifffile.TiffFile) -> VoxelSpacing | None:
     if tiff.ome_metadata:
         return _ome_spacing(tiff.ome_metadata)
     if tiff.imagej_metadata:
-        return _imagej_spacing(tiff)
+        return _imagej_spacing(tiff.imagej_metadata, tiff.pages.first)
     return None
 
 
-def _imagej_spacing(tiff: tifffile.TiffFile) -> VoxelSpacing | None:
-    metadata, tags = tiff.imagej_metadata, tiff.pages[0].tags
+def _imagej_spacing(metadata: dict[str, Any], page: tifffile.TiffPage) -> VoxelSpacing | None:
     microns = _MICRONS_IN.get(str(metadata.get("unit", "")).lower())
-    if microns is None or "spacing" not in metadata or "XResolution" not in tags:
+    if microns is None or "spacing" not in metadata or "XResolution" not in page.tags:
         return None
-    x_um, y_um = (_edge_of(tags[name].value) * microns for name in ("XResolution", "YResolution"))
+    y_um, x_um = (
+        _edge_of(page.tags[name].value) * microns for name in ("YResolution", "XResolution")
+    )
     return VoxelSpacing(float(metadata["spacing"]) * microns, y_um, x_um)
 
 

@@ -116,10 +116,12 @@ def _channel_reader(raw: Volume, classes: Volume) -> Callable[[int], NDArray[Any
 
     def read(channel: int) -> NDArray[Any]:
         values = raw.read(channel=channel)
-        for axis, size in enumerate(classes.shape_zyx):
-            if size != values.shape[axis]:
-                middles = (np.arange(size) + 0.5) * values.shape[axis] / size
-                values = np.take(values, middles.astype(np.int64), axis=axis)
+        edges = zip(classes.spacing.zyx, raw.spacing.zyx, strict=True)
+        for axis, (edge, raw_edge) in enumerate(edges):
+            size, raw_size = classes.shape_zyx[axis], values.shape[axis]
+            if size != raw_size:  # both grids share the face of their first voxel
+                nearest = ((np.arange(size) + 0.5) * edge / raw_edge).astype(np.int64)
+                values = np.take(values, np.minimum(nearest, raw_size - 1), axis=axis)
         return values
 
     return read

@@ -185,12 +185,27 @@ def _most_probable(
     voxels of a random network, all of them on borders between classes.
     """
     if regrid.is_identity:
-        return np.asarray(logits.argmax(0).to(torch.uint8).cpu().numpy())
+        return _largest(logits)
     classes = np.empty(shape_of(block), dtype=np.uint8)
     planes = max(_SLAB_VOXELS // max(classes[0].size, 1), 1)
     for start in range(block[0].start, block[0].stop, planes):
         slab = (slice(start, min(start + planes, block[0].stop)), *block[1:])
         near = regrid.model_box(slab)
         scores = regrid.to_image(logits[(slice(None), *relative(near, target))], slab)
-        classes[relative(slab, block)] = scores.argmax(0).to(torch.uint8).cpu().numpy()
+        classes[relative(slab, block)] = _largest(scores)
     return classes
+
+
+def _largest(scores: torch.Tensor) -> NDArray[np.uint8]:
+    """Index of the largest score along the first axis, the first of equal ones.
+
+    Comparing class by class reads memory in order; `argmax` over the first axis does not, and is
+    many times slower.
+    """
+    best = scores[0].clone()
+    classes = torch.zeros(best.shape, dtype=torch.uint8, device=scores.device)
+    for number in range(1, len(scores)):
+        classes.masked_fill_(scores[number] > best, number)
+        torch.maximum(best, scores[number], out=best)
+    found: NDArray[np.uint8] = classes.cpu().numpy()
+    return found

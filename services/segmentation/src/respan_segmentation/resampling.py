@@ -23,6 +23,12 @@ _EDGE = 12
 """Voxels by which scipy repeats an image's faces before it fits a spline (mode "nearest")."""
 
 
+_BAND = 64
+"""Output voxels per matrix product."""
+_NO_WEIGHT = 1e-9
+"""Spline weights below this change nothing in single precision."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis of both grids; both span the same physical length."""
@@ -162,25 +168,15 @@ def _resize(
         return values
     support = _support(size, out, order, part)
     positions = _positions(size, out, part)
+    length = support.stop - support.start
     if order > 1:
-        weights = _spline_weights(positions - support.start, support.stop - support.start)
-        return _along(values, torch.from_numpy(weights).to(values.device), axis)
+        return _along(values, _spline_weights(positions - support.start, length), axis)
     inside = np.clip(positions, 0, size - 1) - support.start
-    return _nearest(values, axis, inside) if order == 0 else _linear(values, axis, inside)
-
-
-def _nearest(values: torch.Tensor, axis: int, positions: NDArray[np.float64]) -> torch.Tensor:
-    index = torch.from_numpy(np.floor(positions + 0.5).astype(np.int64)).to(values.device)
-    return values.index_select(axis, index)
-
-
-def _linear(values: torch.Tensor, axis: int, positions: NDArray[np.float64]) -> torch.Tensor:
-    low = np.minimum(np.floor(positions).astype(np.int64), max(values.shape[axis] - 2, 0))
-    high = np.minimum(low + 1, values.shape[axis] - 1)
-    shares = torch.from_numpy((positions - low).astype(np.float32)).to(values.device)
-    before = values.index_select(axis, torch.from_numpy(low).to(values.device))
-    after = values.index_select(axis, torch.from_numpy(high).to(values.device))
-    return before.lerp_(after, shares.reshape(-1, *[1] * (-1 - axis)))
+    if order == 1:
+        distances = np.abs(inside[:, None] - np.arange(length)[None])
+        return _along(values, np.maximum(1 - distances, 0).astype(np.float32), axis)
+    nearest = np.floor(inside + 0.5).astype(np.int64)
+    return values.index_select(axis, torch.from_numpy(nearest).to(values.device))
 
 
 def _spline_weights(positions: NDArray[np.float64], length: int) -> NDArray[np.float32]:
@@ -199,11 +195,29 @@ def _spline_weights(positions: NDArray[np.float64], length: int) -> NDArray[np.f
     return np.asarray(basis @ coefficients, dtype=np.float32)
 
 
-def _along(values: torch.Tensor, weights: torch.Tensor, axis: int) -> torch.Tensor:
-    """Multiply one of the last three axes by a matrix."""
+def _along(values: torch.Tensor, weights: NDArray[np.float32], axis: int) -> torch.Tensor:
+    """Multiply one of the last three axes by a matrix, band by band.
+
+    Weights are 0 far from the diagonal. Small dense products of the rest took a quarter of the time
+    of one dense product (cubic) and of gathering both neighbors (linear), on 65 x 1024 x 1024 voxels.
+    """
+    rows = len(weights)
+    shape = [*values.shape[:axis], rows, *values.shape[values.ndim + axis + 1 :]]
+    result = values.new_empty(shape)
+    for start in range(0, rows, _BAND):
+        band = weights[start : start + _BAND]
+        used = np.flatnonzero(np.abs(band).max(axis=0) > _NO_WEIGHT)
+        low, high = int(used[0]), int(used[-1]) + 1
+        factor = torch.from_numpy(np.ascontiguousarray(band[:, low:high])).to(values.device)
+        part = _multiplied(values.narrow(axis, low, high - low), factor, axis)
+        result.narrow(axis, start, len(band)).copy_(part)
+    return result
+
+
+def _multiplied(values: torch.Tensor, factor: torch.Tensor, axis: int) -> torch.Tensor:
     if axis == -1:
-        return values @ weights.T
+        return values @ factor.T
     if axis == -2:
-        return weights @ values
-    product = weights @ values.flatten(-2)
+        return factor @ values
+    product = factor @ values.flatten(-2)
     return product.reshape(*values.shape[:-3], -1, *values.shape[-2:])

@@ -20,7 +20,7 @@ from respan_common.errors import CapacityError
 from respan_common.geometry import Box, Zyx, relative, shape_of
 from respan_segmentation.normalization import Normalization
 from respan_segmentation.resampling import Regrid
-from respan_segmentation.tiles import Predict, Tiling, accumulate, hull
+from respan_segmentation.tiles import Predict, Tiling, accumulate
 
 Read = Callable[[Box], NDArray[Any]]
 """A box of the image, in nnU-Net's axis order, to its voxels."""
@@ -37,21 +37,21 @@ class Layout:
     """Windows on the model's grid."""
     classes: int
 
-    def windows(self, block: Box) -> list[Box]:
-        """Windows on the model's grid that a block of the image needs."""
-        return self.tiling.touching(self.regrid.model_box(block))
+    def around(self, block: Box) -> Box:
+        """Everything on the model's grid that windows of a block see, padding included."""
+        return self.tiling.reach(self.regrid.model_box(block))
 
-    def seen(self, windows: list[Box]) -> Box:
-        """Part of the model's grid that windows see, without the padding that they reach into."""
+    def seen(self, block: Box) -> Box:
+        """The same without the padding."""
         z, y, x = (
             slice(max(part.start, 0), min(part.stop, size))
-            for part, size in zip(hull(windows), self.tiling.shape, strict=True)
+            for part, size in zip(self.around(block), self.tiling.shape, strict=True)
         )
         return (z, y, x)
 
     def memory_bytes(self, block: Box) -> int:
         """Memory for a block: sums of logits and of weights, and the image on both grids."""
-        seen = self.seen(self.windows(block))
+        seen = self.seen(block)
         sums = _size(self.regrid.model_box(block)) * (self.classes + 1)
         return 4 * (sums + 2 * _size(seen) + 2 * _size(self.regrid.image_box(seen)))
 
@@ -98,15 +98,14 @@ def classify(
         If a single window does not fit the device's memory.
     """
     target = recipe.layout.regrid.model_box(block)
-    values, origin = _padded_input(read, recipe.layout.windows(block), recipe)
+    values, origin = _padded_input(read, block, recipe)
     logits = _logits(values, origin, target, recipe, after_each)
     return _most_probable(logits, target, block, recipe.layout.regrid)
 
 
-def _padded_input(read: Read, windows: list[Box], recipe: Recipe) -> tuple[torch.Tensor, Zyx]:
-    """Everything that the windows see, on the model's grid, and where its first voxel lies."""
-    around = hull(windows)
-    seen = recipe.layout.seen(windows)
+def _padded_input(read: Read, block: Box, recipe: Recipe) -> tuple[torch.Tensor, Zyx]:
+    """Everything that the block's windows see, on the model's grid; where its first voxel lies."""
+    around, seen = recipe.layout.around(block), recipe.layout.seen(block)
     grey = recipe.normalization.apply(read(recipe.layout.regrid.image_box(seen)))
     values = recipe.layout.regrid.to_model(torch.from_numpy(grey).to(recipe.device), seen)
     if not recipe.layout.regrid.is_identity:  # splines overshoot; nnU-Net cuts that off

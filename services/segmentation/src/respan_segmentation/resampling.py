@@ -199,7 +199,7 @@ def _along(values: torch.Tensor, weights: NDArray[np.float32], axis: int) -> tor
     """Multiply one of the last three axes by a matrix, band by band.
 
     Weights are 0 far from the diagonal. Small dense products of the rest took a quarter of the time
-    of one dense product (cubic) and of gathering both neighbors (linear), on 65 x 1024 x 1024 voxels.
+    of one dense product (cubic) or of gathering both neighbors (linear): 65 x 1024 x 1024 voxels.
     """
     rows = len(weights)
     shape = [*values.shape[:axis], rows, *values.shape[values.ndim + axis + 1 :]]

@@ -57,6 +57,11 @@ class Tiling:
         """Number of windows that share a voxel with a box."""
         return int(np.prod([len(parts) for parts in self._touching_axes(box)]))
 
+    def reach(self, box: Box) -> Box:
+        """Smallest box around all windows that share a voxel with a box."""
+        z, y, x = (slice(parts[0].start, parts[-1].stop) for parts in self._touching_axes(box))
+        return (z, y, x)
+
     def weights(self, box: Box) -> NDArray[np.float32]:
         """Sum of the weights of all windows at each voxel of a box.
 
@@ -114,15 +119,6 @@ def importance_map(patch: Zyx) -> NDArray[np.float32]:
     """Weight of each voxel of a window."""
     z, y, x = (importance(window) for window in patch)
     return np.asarray(z[:, None, None] * y[None, :, None] * x[None, None, :], np.float32)
-
-
-def hull(windows: Sequence[Box]) -> Box:
-    """Smallest box around boxes."""
-    z, y, x = (
-        slice(min(box[axis].start for box in windows), max(box[axis].stop for box in windows))
-        for axis in range(3)
-    )
-    return (z, y, x)
 
 
 def accumulate(

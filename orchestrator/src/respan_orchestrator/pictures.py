@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 from respan_common.blocks import grid
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.ngff import label_color
-from respan_common.records import read_record
-from respan_common.volumes import Volume, exists, open_volume
+from respan_common.records import StageRecord, read_record
+from respan_common.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STAGES = ("ingest", "restoration", "segmentation", "quantification", "export")
+"""Every stage that leaves a record in an image's store, in order."""
+
+_IMAGES = {"raw", "restored", "classes", "labels/classes"}
+"""What stages call those of their inputs that other stages have made."""
 _LARGEST_PANEL_PX = (900, 780)
 """Height and width; two panels and their margins are about 1600 pixels wide."""
 _NARROWEST_COLUMN_PX = 330
@@ -94,6 +99,22 @@ def write_overview(store: Path, target: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def current_records(store: Path) -> list[StageRecord]:
+    """Records, in the order of stages, of results that belong together.
+
+    A stage that was done again leaves the results of later stages behind until these are done
+    again, too; such leftovers are not listed.
+    """
+    current: list[StageRecord] = []
+    for stage in STAGES:
+        record = read_record(store, stage)
+        if record is not None:
+            digests = {found.digest for found in current}
+            if all(record.inputs[name] in digests for name in _IMAGES & set(record.inputs)):
+                current.append(record)
+    return current
 
 
 def neuron_channel(store: Path, raw: Volume) -> int:
@@ -197,7 +218,8 @@ def _image_projection(raw: Volume, channel: int, panel: _Panel) -> NDArray[Any]:
 def _found(store: Path, panel: _Panel) -> _Found:
     # Coarse levels of labels are every other voxel: small spines are missing there.
     groups = (f"labels/{name}" for name in ("spines", "dendrites", "skeleton"))
-    volumes = [open_volume(store, group) if exists(store, group) else None for group in groups]
+    there = {output for record in current_records(store) for output in record.outputs}
+    volumes = [open_volume(store, group) if group in there else None for group in groups]
     return _Found(
         *(None if one is None else projection(one, _fitting(one, panel)) for one in volumes)
     )

@@ -36,7 +36,7 @@ def publish_image(store: Path, values: NDArray[Any], spacing: VoxelSpacing = SPA
 
 
 def publish_labels(store: Path, channel: int = 1, **labels: NDArray[Any]) -> None:
-    key = StageKey("quantification", {"raw": "a"}, {"channel": channel})
+    key = StageKey("quantification", {"raw": open_volume(store).digest}, {"channel": channel})
     with drafting(store, key, SilentReporter()) as draft:
         for name, values in labels.items():
             writer = draft.labels(f"labels/{name}", values.shape, SPACING, np.uint32)

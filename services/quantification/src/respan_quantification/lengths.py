@@ -58,15 +58,33 @@ def measure(
 def _middle_path(
     spine: Mask, base: tuple[int, int, int], spacing: VoxelSpacing
 ) -> NDArray[np.int64]:
-    filled = spine.astype(np.uint8)
-    _, far = dijkstra3d.euclidean_distance_field(
-        filled, base, anisotropy=spacing.zyx, return_max_location=True
-    )
-    tip = tuple(int(i) for i in far)
+    tip = _tip(spine, base, spacing)
     cost = np.full(spine.shape, np.inf, dtype=np.float32)
     cost[spine] = 1.0 / inside_distance_um(spine, spacing)[spine]
     walk = dijkstra3d.dijkstra(cost, base, tip, anisotropy=spacing.zyx)
     return np.asarray(walk, dtype=np.int64)
+
+
+def _tip(spine: Mask, base: tuple[int, int, int], spacing: VoxelSpacing) -> tuple[int, int, int]:
+    """Voxel farthest from the base: along the inside, and of those, in a straight line.
+
+    Steps between voxels exaggerate oblique ways by up to 8 % (more if slices are thick): alone,
+    they would put the tip of a round head beside its pole.
+    """
+    way_um = dijkstra3d.euclidean_distance_field(
+        spine.astype(np.uint8), base, anisotropy=spacing.zyx
+    )
+    index = np.argwhere(spine)
+    inside_um = way_um[tuple(index.T)]
+    far = index[inside_um >= 0.9 * inside_um.max()]
+    straight_um = np.linalg.norm(spacing.points_um(far - np.array(base)), axis=1)
+    # Of a cap of equally far voxels, the middle one; its rim is a little farther.
+    cap = far[straight_um >= straight_um.max() - 0.5 * min(spacing.zyx)]
+    off_center = np.linalg.norm(
+        spacing.points_um(cap) - spacing.points_um(cap).mean(axis=0), axis=1
+    )
+    z, y, x = (int(i) for i in cap[int(np.argmin(off_center))])
+    return z, y, x
 
 
 def _smooth(points: NDArray[np.float64], spacing: VoxelSpacing) -> NDArray[np.float64]:

@@ -1,0 +1,285 @@
+"""What this machine has, what is missing, and how to get it. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import ValidationError
+
+from respan_orchestrator import stack
+from respan_orchestrator.models import known_models
+from respan_orchestrator.settings import SERVICES, OrchestratorSettings
+
+State = Literal["ok", "warning", "problem"]
+
+_LEAST_MEMORY_GIB, _ENOUGH_MEMORY_GIB = 4.0, 12.0
+_LEAST_DISK_GIB, _ENOUGH_DISK_GIB = 2.0, 20.0
+_SMI_TIMEOUT_S = 20.0
+_TORCH_TIMEOUT_S = 120.0
+"""The first import of PyTorch from a slow disk takes a while."""
+_HEALTH_TIMEOUT_S = 3.0
+_STACK_PORTS = (4200, 50051, 50052, 50053, 50054)
+"""Where `respan up` has Prefect and the services listen."""
+_PACKAGES = {
+    "orchestrator": ("prefect", "tifffile", "pandas", "matplotlib"),
+    "restoration": ("csbdeep", "tensorflow-cpu", "torch"),
+    "segmentation": ("nnunetv2", "torch"),
+    "quantification": ("connected-components-3d", "edt", "scikit-image", "trimesh"),
+    "training": ("nnunetv2", "torch"),
+}
+_ASK_TORCH = """
+import json, torch
+names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+print(json.dumps({"version": torch.__version__, "names": names}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    state: State
+    text: str
+    way_out: str = ""
+    """What to do about it; empty when nothing has to be done."""
+
+
+def examine() -> list[Finding]:
+    """Everything that an analysis needs of this machine; takes seconds, as PyTorch is asked."""
+    smi = gpu()
+    findings = [python(), processors(), memory(), disk(Path.cwd()), temporary_folder(), smi]
+    findings.append(torch_gpu(has_gpu=smi.state == "ok"))
+    findings += [packages(part) for part in _PACKAGES]
+    try:
+        settings = OrchestratorSettings()
+    except ValidationError as error:
+        return [*findings, _refused_settings(error)]
+    return [*findings, models(settings), *services(settings), ports()]
+
+
+def python() -> Finding:
+    """The interpreter; the project's packages are made for 3.11."""
+    version = platform.python_version()
+    if sys.version_info[:2] == (3, 11):
+        return Finding("Python", "ok", f"{version}, {platform.platform()}")
+    return Finding("Python", "problem", version, "use Python 3.11: `make setup` does")
+
+
+def processors() -> Finding:
+    """Processor cores that this process may use."""
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if usable > 1:
+        return Finding("Processor", "ok", f"{usable} cores")
+    return Finding("Processor", "warning", "1 core", "give it more: images take long on one")
+
+
+def memory() -> Finding:
+    """Memory of the machine, or of the container that this is."""
+    try:
+        total_gib = _memory_bytes() / 2**30
+    except (OSError, ValueError):
+        return Finding("Memory", "warning", "unknown on this system")
+    text = f"{total_gib:.1f} GiB"
+    if total_gib >= _ENOUGH_MEMORY_GIB:
+        return Finding("Memory", "ok", text)
+    state: State = "warning" if total_gib >= _LEAST_MEMORY_GIB else "problem"
+    way_out = f"{_ENOUGH_MEMORY_GIB:g} GiB suit most images; close other programs for large ones"
+    return Finding("Memory", state, text, way_out)
+
+
+def disk(folder: Path) -> Finding:
+    """Free space where results of a folder's images would go."""
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    text = f"{free_gib:.1f} GiB free at {folder}"
+    if free_gib >= _ENOUGH_DISK_GIB:
+        return Finding("Disk", "ok", text)
+    state: State = "warning" if free_gib >= _LEAST_DISK_GIB else "problem"
+    return Finding("Disk", state, text, "results need about 3 times the size of the images")
+
+
+def temporary_folder() -> Finding:
+    """Whether temporary files can be written."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"RESPAN")
+    except OSError as error:
+        way_out = "set TMPDIR to a folder that can be written to and has space"
+        return Finding("Temporary folder", "problem", f"cannot be written to: {error}", way_out)
+    return Finding("Temporary folder", "ok", tempfile.gettempdir())
+
+
+def gpu() -> Finding:
+    """NVIDIA GPUs and their driver, as nvidia-smi knows them."""
+    query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    way_out = "none is needed, but a GPU is many times faster; if there is one, install its driver"
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", *query], capture_output=True, text=True, timeout=_SMI_TIMEOUT_S
+        )
+    except FileNotFoundError:
+        return Finding("GPU", "warning", "no NVIDIA driver (there is no nvidia-smi)", way_out)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("GPU", "warning", f"nvidia-smi does not answer: {error}", way_out)
+    lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    if answer.returncode or not lines:
+        said = (answer.stderr or answer.stdout).strip()
+        return Finding("GPU", "warning", f"nvidia-smi finds none: {said}", way_out)
+    return Finding("GPU", "ok", "; ".join(lines))
+
+
+def torch_gpu(*, has_gpu: bool) -> Finding:
+    """Whether PyTorch can use the GPU; asked in a process of its own, to stay light."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _ASK_TORCH],
+            capture_output=True,
+            text=True,
+            timeout=_TORCH_TIMEOUT_S,
+        )
+        found = json.loads(answer.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        way_out = "services on this machine need it: `make setup` installs it"
+        return Finding("PyTorch", "warning", "cannot be imported here", way_out)
+    if found["names"]:
+        return Finding("PyTorch", "ok", f"{found['version']} on {', '.join(found['names'])}")
+    text = f"{found['version']} uses the processor"
+    if not has_gpu:
+        return Finding("PyTorch", "ok", text)
+    way_out = "install PyTorch's CUDA build (see the README), or a driver that is new enough for it"
+    return Finding("PyTorch", "warning", f"{text}, although there is a GPU", way_out)
+
+
+def packages(part: str) -> Finding:
+    """Versions of what the orchestrator or a service stands on."""
+    subject = f"Packages of {part}"
+    if importlib.util.find_spec(f"respan_{part}") is None:
+        way_out = f"`make setup` installs it; or give the address of one that runs elsewhere \
+(RESPAN_{part.upper()}_ADDRESS)"
+        return Finding(subject, "warning", f"respan_{part} is not installed here", way_out)
+    versions = {name: _version(name) for name in _PACKAGES[part]}
+    missing = [name for name, version in versions.items() if not version]
+    text = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+    if missing:
+        return Finding(subject, "problem", text, f"`make setup` installs {', '.join(missing)}")
+    return Finding(subject, "ok", text)
+
+
+def models(settings: OrchestratorSettings) -> Finding:
+    """Segmentation models that can be called by name."""
+    names = [model.name for model in known_models(settings.model_roots)]
+    if names:
+        return Finding("Models", "ok", ", ".join(names))
+    roots = ", ".join(str(root) for root in settings.model_roots) or "no folder"
+    way_out = "set RESPAN_MODEL_ROOTS to a folder with nnU-Net models, or name one with --model"
+    return Finding("Models", "warning", f"none in {roots}", way_out)
+
+
+def services(settings: OrchestratorSettings) -> Iterator[Finding]:
+    """Health of the services whose addresses are set; others are started when needed."""
+    for service in SERVICES:
+        address = settings.address_of(service)
+        subject = f"Service {service}"
+        if not address:
+            yield Finding(subject, "ok", "is started when needed")
+        elif problem := _illness(address, settings):
+            variable = f"RESPAN_{service.upper()}_ADDRESS"
+            way_out = f"start it, correct {variable}, or unset {variable} to have it started"
+            yield Finding(subject, "problem", f"{address}: {problem}", way_out)
+        else:
+            yield Finding(subject, "ok", f"{address} answers")
+
+
+def ports() -> Finding:
+    """Whether `respan up` finds its ports free, or is up already."""
+    if any(process.is_alive for process in stack.processes()):
+        return Finding("Ports", "ok", "the stack is up")
+    taken = [port for port in _STACK_PORTS if _is_taken(port)]
+    if not taken:
+        return Finding("Ports", "ok", f"{', '.join(map(str, _STACK_PORTS))} are free")
+    text = f"{', '.join(map(str, taken))} taken by another program"
+    way_out = "end it before `respan up`; `respan run` alone does not need them"
+    return Finding("Ports", "warning", text, way_out)
+
+
+def _memory_bytes() -> int:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no container, or "max": without limit
+            continue
+    return total
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _illness(address: str, settings: OrchestratorSettings) -> str:
+    """What is wrong with a service; empty if it is healthy."""
+    try:
+        with _channel(address, settings) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT_S)
+    except OSError as error:
+        return f"a certificate cannot be read: {error}"
+    except grpc.RpcError as error:
+        code = error.code() if isinstance(error, grpc.Call) else None
+        return f"does not answer ({code.name if code else error})"
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        return "answers that it does not serve"
+    return ""
+
+
+def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
+    """Channel that does not wait: `clients` gives a starting service a minute."""
+    if settings.tls_ca is None:
+        return grpc.insecure_channel(address)
+    key, certificate = (
+        path.read_bytes() if path else None
+        for path in (settings.tls_client_key, settings.tls_client_certificate)
+    )
+    credentials = grpc.ssl_channel_credentials(settings.tls_ca.read_bytes(), key, certificate)
+    return grpc.secure_channel(address, credentials)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port that was closed a moment ago counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _refused_settings(error: ValidationError) -> Finding:
+    names = [
+        f"RESPAN_{str(detail['loc'][0]).upper()}" for detail in error.errors() if detail["loc"]
+    ]
+    text = "; ".join(
+        f"{name}: {detail['msg']}" for name, detail in zip(names, error.errors(), strict=False)
+    )
+    return Finding("Settings", "problem", text, "correct these environment variables")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -22,18 +22,21 @@ from respan_orchestrator.ingest import IngestJob, decide_spacing, file_digest, i
 from respan_orchestrator.settings_file import NAMES
 from respan_orchestrator.tiff import TiffImage
 
+TARGETS = ("ome-zarr", "tiff")
+"""What images can be converted to."""
+
 _STORE = ".ome.zarr"
 
 
-def convert_files(
-    files: list[Path], target: Literal["ome-zarr", "tiff"], out: Path | None, report: Reporter
-) -> list[Path]:
+def convert_files(files: list[Path], target: str, out: Path | None, report: Reporter) -> list[Path]:
     """Convert files one after another; what was written, in the same order.
 
     Parameters
     ----------
     files
         TIFFs of any kind, our OME-Zarrs, and groups of them such as a.ome.zarr/labels/spines.
+    target
+        One of `TARGETS`.
     out
         Folder to write to; absent: beside each file.
 
@@ -45,6 +48,8 @@ def convert_files(
     VolumeFormatError
         If a file is damaged. Those before it have been converted.
     """
+    if target not in TARGETS:
+        raise InputError(f"images become {' or '.join(TARGETS)}, not '{target}'")
     places = [_place(path, target, out) for path in files]
     _refuse_clashes(files, places)
     for path, place in zip(files, places, strict=True):

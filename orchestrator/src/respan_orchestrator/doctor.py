@@ -171,8 +171,8 @@ def packages(part: str) -> Finding:
     """Versions of what the orchestrator or a service stands on."""
     subject = f"Packages of {part}"
     if importlib.util.find_spec(f"respan_{part}") is None:
-        way_out = f"`make setup` installs it; or give the address of one that runs elsewhere \
-(RESPAN_{part.upper()}_ADDRESS)"
+        variable = f"RESPAN_{part.upper()}_ADDRESS"
+        way_out = f"`make setup` installs it; or give the address of one elsewhere ({variable})"
         return Finding(subject, "warning", f"respan_{part} is not installed here", way_out)
     versions = {name: _version(name) for name in _PACKAGES[part]}
     missing = [name for name, version in versions.items() if not version]
@@ -240,7 +240,7 @@ def _illness(address: str, settings: OrchestratorSettings) -> str:
     """What is wrong with a service; empty if it is healthy."""
     try:
         with _channel(address, settings) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            stub = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT_S)
     except OSError as error:
         return f"a certificate cannot be read: {error}"
@@ -276,10 +276,8 @@ def _is_taken(port: int) -> bool:
 
 
 def _refused_settings(error: ValidationError) -> Finding:
-    names = [
-        f"RESPAN_{str(detail['loc'][0]).upper()}" for detail in error.errors() if detail["loc"]
-    ]
     text = "; ".join(
-        f"{name}: {detail['msg']}" for name, detail in zip(names, error.errors(), strict=False)
+        f"{'_'.join(['RESPAN', *map(str, detail['loc'])]).upper()}: {detail['msg']}"
+        for detail in error.errors()
     )
     return Finding("Settings", "problem", text, "correct these environment variables")

@@ -154,5 +154,10 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"II*\0nonsense")
     for target in ("tiff", "ome-zarr"):
         with pytest.raises(VolumeFormatError):
-            convert_files([tmp_path / "a.tif"], target, tmp_path / "out", REPORT)  # type: ignore[arg-type]
+            convert_files([tmp_path / "a.tif"], target, tmp_path / "out", REPORT)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_an_unknown_target_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="ome-zarr or tiff"):
+        convert_files([], "png", None, REPORT)

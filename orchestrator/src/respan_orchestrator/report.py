@@ -265,11 +265,17 @@ def _ways(sections: Sequence[_Section]) -> list[_Way]:
 
 def _way(record: StageRecord, model: str) -> _Way:
     params = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        name: _shown(value)
         for name, value in sorted(record.params.items())
         if name not in _NOT_REPORTED
     }
     return _Way(record.stage, record.version, model, record.model_digest, params)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _model_names() -> dict[str, str]:

@@ -10,18 +10,7 @@ import pytest
 HEAVY = {"torch", "tensorflow", "nnunetv2", "csbdeep", "cupy", "prefect"}
 
 
-LOADS_TORCH = pytest.mark.xfail(reason="respan_segmentation.stage imports PyTorch at its top")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "restoration",
-        pytest.param("segmentation", marks=LOADS_TORCH),
-        "quantification",
-        "training",
-    ],
-)
+@pytest.mark.parametrize("name", ["restoration", "segmentation", "quantification", "training"])
 def test_a_server_answers_without_loading_a_framework(name):
     code = f"import sys, respan_{name}.__main__; print(*sys.modules)"
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from respan.v1 import (
     quantification_pb2,
@@ -161,6 +162,22 @@ def opened_channel(address: str, settings: OrchestratorSettings) -> Iterator[grp
         yield channel
     finally:
         channel.close()
+
+
+def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0) -> str:
+    """What is wrong with a service; empty if it is healthy. Does not wait for one that starts."""
+    try:
+        with _channel(address, settings) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+    except OSError as error:
+        return f"a certificate cannot be read: {error}"
+    except grpc.RpcError as error:
+        code = error.code() if isinstance(error, grpc.Call) else None
+        return f"does not answer ({code.name if code else error})"
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        return "answers that it does not serve"
+    return ""
 
 
 def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:

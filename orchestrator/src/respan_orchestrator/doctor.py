@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from respan_orchestrator import stack
+from respan_orchestrator.clients import ailment
 from respan_orchestrator.models import known_models
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 
@@ -199,7 +198,7 @@ def services(settings: OrchestratorSettings) -> Iterator[Finding]:
         subject = f"Service {service}"
         if not address:
             yield Finding(subject, "ok", "is started when needed")
-        elif problem := _illness(address, settings):
+        elif problem := ailment(address, settings):
             variable = f"RESPAN_{service.upper()}_ADDRESS"
             way_out = f"start it, correct {variable}, or unset {variable} to have it started"
             yield Finding(subject, "problem", f"{address}: {problem}", way_out)
@@ -234,34 +233,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _illness(address: str, settings: OrchestratorSettings) -> str:
-    """What is wrong with a service; empty if it is healthy."""
-    try:
-        with _channel(address, settings) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT_S)
-    except OSError as error:
-        return f"a certificate cannot be read: {error}"
-    except grpc.RpcError as error:
-        code = error.code() if isinstance(error, grpc.Call) else None
-        return f"does not answer ({code.name if code else error})"
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        return "answers that it does not serve"
-    return ""
-
-
-def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
-    """Channel that does not wait: `clients` gives a starting service a minute."""
-    if settings.tls_ca is None:
-        return grpc.insecure_channel(address)
-    key, certificate = (
-        path.read_bytes() if path else None
-        for path in (settings.tls_client_key, settings.tls_client_certificate)
-    )
-    credentials = grpc.ssl_channel_credentials(settings.tls_ca.read_bytes(), key, certificate)
-    return grpc.secure_channel(address, credentials)
 
 
 def _is_taken(port: int) -> bool:

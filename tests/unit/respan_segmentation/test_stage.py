@@ -13,8 +13,9 @@ from respan_common.params import SegmentationParams
 from respan_common.records import StageKey
 from respan_common.settings import Runtime
 from respan_common.volumes import open_volume
-from respan_segmentation import stage
-from respan_segmentation.stage import SegmentationJob, run
+from respan_segmentation import walk
+from respan_segmentation.jobs import SegmentationJob
+from respan_segmentation.stage import run
 
 CPU = Runtime(device="cpu", threads=1)
 SPACING = VoxelSpacing(1.0, 0.12, 0.12)
@@ -111,7 +112,7 @@ def test_progress_counts_every_window(store, model):
 
 
 def test_a_canceled_stage_resumes_at_its_first_unfinished_block(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(stage, "_PROCESSOR_BUDGET", 0)  # one shard per block
+    monkeypatch.setattr(walk, "_PROCESSOR_BUDGET", 0)  # one shard per block
     image = textured((6, 520, 40))
     store = publish(tmp_path / "long.ome.zarr", [image])
     log = store / ".respan" / "partial" / "segmentation" / ".respan" / "done.log"

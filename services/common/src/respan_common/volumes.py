@@ -245,7 +245,20 @@ def _coarse(fine: Any, box: Box, step: Zyx, *, averaged: bool) -> NDArray[Any]:
             slice(part.start, part.stop, factor) for part, factor in zip(region, step, strict=True)
         )
         return np.asarray(fine[stepped].read().result())
-    values = np.asarray(fine[region].read().result())
+    # One layer of chunks at a time: a whole shard would need eight shards' worth of fine voxels.
+    depth = max(_CHUNK[0] // step[0], 1) * step[0]
+    layers = range(region[0].start, region[0].stop, depth)
+    return np.concatenate(
+        [
+            _mean(fine[slice(z, min(z + depth, region[0].stop)), region[1], region[2]], step)
+            for z in layers
+        ]
+    )
+
+
+def _mean(fine: Any, step: Zyx) -> NDArray[Any]:
+    """Mean of each cell of fine voxels, in their own type; a partial cell repeats its last one."""
+    values = np.asarray(fine.read().result())
     missing = [(0, -size % factor) for size, factor in zip(values.shape, step, strict=True)]
     if any(after for _, after in missing):
         values = np.pad(values, missing, mode="edge")
@@ -254,7 +267,8 @@ def _coarse(fine: Any, box: Box, step: Zyx, *, averaged: bool) -> NDArray[Any]:
     is_wide = np.issubdtype(values.dtype, np.integer) and values.itemsize > 2
     exact = np.float64 if is_wide else np.float32
     mean = values.reshape(z, step[0], y, step[1], x, step[2]).mean(axis=(1, 3, 5), dtype=exact)
-    coarse: NDArray[Any] = np.rint(mean) if np.issubdtype(values.dtype, np.integer) else mean
+    whole_numbers = np.issubdtype(values.dtype, np.integer)
+    coarse: NDArray[Any] = (np.rint(mean) if whole_numbers else mean).astype(values.dtype)
     return coarse
 
 

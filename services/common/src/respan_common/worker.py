@@ -189,6 +189,8 @@ class StageWorker:
         return True
 
     def _start(self) -> None:
+        # Threads that wait must not spin: on a shared machine that costs ten times the work.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._connection, theirs = self._context.Pipe()
         self._process = self._context.Process(
             target=_serve, args=(theirs, self._stop, *self._options), name="stage worker"

@@ -13,7 +13,8 @@ from respan_common.convert import from_proto
 from respan_common.model_folders import find
 from respan_common.params import SegmentationParams
 from respan_common.serving import StageHost, answering
-from respan_segmentation.stage import SegmentationJob, run
+from respan_segmentation.jobs import SegmentationJob
+from respan_segmentation.stage import run
 
 
 class SegmentationServicer(rpc.SegmentationServiceServicer):

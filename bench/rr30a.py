@@ -1,0 +1,115 @@
+"""Analyze a real in-vivo two-photon stack from folder to tables, and score it against annotation.
+
+    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER] [--crop]
+
+The data (MIT, mapmanager/PyMapManager-Data) are not part of the project: RESPAN_TEST_DATA names
+their folder. Nothing in the project is trained or tuned on them.
+
+The rule: annotated and found spines are matched one to one, head to head, at most 1.0 µm apart
+in the plane, where a distance along z counts 0.4 times. Only spines within 3 µm of the traced
+centerlines are scored, because bright dendrites elsewhere in the field are not annotated. Humans
+agree with one another on 82 % of spines in such data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from bench.processes import Run, run
+from respan_orchestrator.matching import Agreement, agreement
+
+SPACING_UM = (1.0, 0.12, 0.12)
+NEAR_CENTERLINE_UM = 3.0
+MATCH_UM = 1.0
+WEIGHTS = (0.4, 1.0, 1.0)
+SETTINGS = "Parameters:\n  input_resXY: 0.12\n  input_resZ: 1.0\n"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Heads and traced centerlines, µm, (z, y, x)."""
+
+    heads_um: NDArray[np.float64]
+    centerlines_um: NDArray[np.float64]
+
+
+def read_annotation(data: Path, session: str) -> Annotation:
+    """Annotation of one whole session."""
+    spines = pd.read_csv(data / f"rr30a_{session}_spines.csv")
+    heads = spines[["z_slice", "head_y_px", "head_x_px"]].to_numpy(np.float64) * SPACING_UM
+    swc = np.loadtxt(data / f"rr30a_{session}_dendrites.swc", comments="#")
+    return Annotation(heads, swc[:, [4, 3, 2]])
+
+
+def score(found_um: NDArray[np.float64], annotation: Annotation) -> Agreement:
+    """Agreement by the rule above."""
+    lines = cKDTree(annotation.centerlines_um)
+    distance_um, _ = lines.query(found_um.reshape(-1, 3))
+    near = found_um[distance_um <= NEAR_CENTERLINE_UM]
+    return agreement(near, annotation.heads_um, MATCH_UM, WEIGHTS)
+
+
+def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotation) -> float:
+    """Share of the traced centerlines within 0.5 µm (in the plane; 0.4 times along z) of ours."""
+    if not len(skeleton_um):
+        return 0.0
+    distance_um, _ = cKDTree(skeleton_um * WEIGHTS).query(annotation.centerlines_um * WEIGHTS)
+    return float((distance_um <= 0.5).mean())
+
+
+def analyze(data: Path, session: str, model: str, work: Path) -> tuple[Run, Path]:
+    """Run the whole analysis as a user would; the run, and the sub-folder with its tables."""
+    sub_folder = work / "rr30a" / session
+    sub_folder.mkdir(parents=True, exist_ok=True)
+    (sub_folder / "Analysis_Settings.yml").write_text(SETTINGS)
+    shutil.copyfile(data / f"rr30a_{session}_ch2.ome.tif", sub_folder / f"{session}.tif")
+    command = [sys.executable, "-m", "respan_orchestrator", "run", str(sub_folder), "--json"]
+    return run([*command, *(["--model", model] if model else [])]), sub_folder
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--session", default="tp0", choices=("tp0", "tp1"))
+    parser.add_argument("--model", default="", help="default: the best-fitting shipped one")
+    parser.add_argument("--work", type=Path, help="default: a temporary folder")
+    arguments = parser.parse_args()
+    data = Path(os.environ.get("RESPAN_TEST_DATA", "../shared/data")) / "rr30a"
+    with tempfile.TemporaryDirectory() as scratch:
+        work = arguments.work or Path(scratch)
+        result, folder = analyze(data, arguments.session, arguments.model, work)
+        report(result, folder, read_annotation(data, arguments.session), arguments.session)
+
+
+def report(result: Run, folder: Path, annotation: Annotation, session: str) -> None:
+    """Print what the run took, and how its spines and dendrites agree with the annotation."""
+    print(f"exit code {result.code}, {result.seconds:.0f} s, {result.peak_rss_mb:.0f} MB at most")
+    outcome = json.loads(result.output)
+    for image in outcome.get("images", []):
+        print("seconds", image["seconds"], "| peak MB", image["peak_rss_mb"], image["error"])
+    table = pd.read_csv(folder / "Tables" / f"{session}_detected_spines.csv")
+    found = score(table[["z_um", "y_um", "x_um"]].to_numpy(np.float64), annotation)
+    print(
+        f"spines near the traced dendrites: {found.found} found, {found.true} annotated, "
+        f"{found.matched} the same"
+    )
+    print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
+    swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
+    covered = traced_length_covered(swc[:, [4, 3, 2]], annotation)
+    print(f"traced dendrite length covered: {covered:.1%}")
+
+
+if __name__ == "__main__":
+    main()

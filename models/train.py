@@ -60,6 +60,8 @@ class Recipe:
             batch_size=2,
             patch_size=self.patch_size,
             features_per_stage=self.features,
+            optimizer="adamw",
+            initial_learning_rate=0.001,
             augmentation="light",
             seed=self.seed,
         )

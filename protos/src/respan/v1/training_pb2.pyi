@@ -156,6 +156,7 @@ class NnunetTrainingParams(_message.Message):
     AUGMENTATION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     INITIAL_MODEL_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
     dataset_name: _builtins.str
     epochs: _builtins.int
     iterations_per_epoch: _builtins.int
@@ -166,6 +167,8 @@ class NnunetTrainingParams(_message.Message):
     """"default" or "light"."""
     seed: _builtins.int
     initial_model: _builtins.str
+    optimizer: _builtins.str
+    """"sgd" or "adamw"."""
     @_builtins.property
     def patch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -184,10 +187,11 @@ class NnunetTrainingParams(_message.Message):
         augmentation: _builtins.str | None = ...,
         seed: _builtins.int | None = ...,
         initial_model: _builtins.str | None = ...,
+        optimizer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "patch_size", b"patch_size", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "patch_size", b"patch_size", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__augmentation: _TypeAlias = _typing.Literal["augmentation"]  # noqa: Y015
     _WhichOneofArgType__augmentation: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation"]  # noqa: Y015
@@ -205,6 +209,8 @@ class NnunetTrainingParams(_message.Message):
     _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
     _WhichOneofReturnType__iterations_per_epoch: _TypeAlias = _typing.Literal["iterations_per_epoch"]  # noqa: Y015
     _WhichOneofArgType__iterations_per_epoch: _TypeAlias = _typing.Literal["_iterations_per_epoch", b"_iterations_per_epoch"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
+    _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     @_typing.overload
@@ -223,6 +229,8 @@ class NnunetTrainingParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__iterations_per_epoch) -> _WhichOneofReturnType__iterations_per_epoch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 

@@ -167,8 +167,10 @@ class NnunetTrainingParams(StageParams):
     """Feature maps per resolution stage; absent: nnU-Net's plan."""
     convolutions_per_stage: PositiveInt = 2
     """Convolutions in each stage."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: nnU-Net's own, for long trainings; adamw: learns faster in short ones."""
     initial_learning_rate: PositiveFloat = 0.01
-    """SGD learning rate at the start; falls polynomially to 0."""
+    """Learning rate at the start; falls polynomially to 0. For adamw 0.001 is usual."""
     augmentation: Literal["default", "light"] = "default"
     """default: nnU-Net's own; light: mirroring and grey values only (phantoms vary enough)."""
     seed: NonNegativeInt = 0

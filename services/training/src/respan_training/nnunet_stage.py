@@ -147,6 +147,7 @@ def _train(
         # Watching is not learning: a tenth of the patches, forward only.
         trainer.num_val_iterations_per_epoch = max(1, params.iterations_per_epoch // 10)
         trainer.initial_lr = params.initial_learning_rate
+        trainer.optimizer_name = params.optimizer
         weights = None if start is None else start.weights
         epochs = train(trainer, folders.work / "checkpoint.pth", params.seed, tell, weights)
     tell(_iterations(params), epochs)

@@ -25,6 +25,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from respan_training.nnunet_plan import CONFIGURATION
@@ -54,6 +55,8 @@ class HeldDataset(nnUNetDatasetBlosc2):  # type: ignore[misc]
 class Trainer(nnUNetTrainer):  # type: ignore[misc]
     """nnU-Net's recipe: network, loss, optimizer, schedule, augmentation."""
 
+    optimizer_name = "sgd"
+
     def print_to_log_file(self, *args: Any, **_: Any) -> None:
         """Log instead of print."""
         logger.debug(" ".join(map(str, args)))
@@ -65,6 +68,15 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
         """Build network, optimizer and loss, and hold the data."""
         super().initialize()
         self.dataset_class = HeldDataset
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule; nnU-Net's own is SGD."""
+        if self.optimizer_name == "sgd":
+            return super().configure_optimizers()
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_tr_and_val_datasets(self) -> Any:
         """All cases, for learning and for watching it; held once."""

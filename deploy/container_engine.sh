@@ -38,6 +38,7 @@ install_tools() {
 
 # The address that this machine's apt uses, so that none is written down here.
 debian_mirror() {
+  # shellcheck disable=SC2016  # apt's own placeholders
   apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
     awk '$2 == "bookworm" && $3 == "main" {print $1; exit}'
 }
@@ -103,6 +104,9 @@ COPY ca.crt /etc/ssl/certs/ca-certificates.crt
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 RUN printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > /etc/pip.conf \
  && python3 -m venv /usr/local
+# Debian 12's Python is 3.11.2, and Prefect's Redis client wants a package more below 3.11.3.
+RUN pip install --quiet --target /opt/backports async-timeout==5.0.1
+ENV PYTHONPATH=/opt/backports
 END
 }
 

@@ -91,8 +91,14 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("compose"))
+def project(tmp_path_factory) -> Stack:
+    """Not built, not started."""
+    return Stack(tmp_path_factory.mktemp("compose"))
+
+
+@pytest.fixture(scope="module")
+def stack(project) -> Iterator[Stack]:
+    stack = project
     try:
         stack.compose("build", timeout=1800)
         stack.compose("up", "--detach", "--no-build", "--wait", timeout=600)
@@ -112,9 +118,9 @@ def gpus_of(service: dict[str, Any]) -> list[Any]:
     return reservations.get("devices", [])
 
 
-def test_three_services_reserve_the_gpu_and_none_without_one(stack):
-    with_gpu = stack.config("compose.yaml")
-    without = stack.config("compose.yaml:deploy/compose.cpu.yaml")
+def test_three_services_reserve_the_gpu_and_none_without_one(project):
+    with_gpu = project.config("compose.yaml")
+    without = project.config("compose.yaml:deploy/compose.cpu.yaml")
     assert {name for name, service in with_gpu.items() if gpus_of(service)} == GPU_SERVICES
     assert not any(gpus_of(service) for service in without.values())
 

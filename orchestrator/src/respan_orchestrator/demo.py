@@ -71,7 +71,7 @@ def compare_with_truth(folder: Path, images: list[dict[str, Any]]) -> list[dict[
         truth = folder / TRUTH_FOLDER / f"{image['name']}_spines.csv"
         table = folder / image["sub_folder"] / "Tables" / f"{image['name']}_detected_spines.csv"
         if truth.exists() and table.exists() and image["status"] != "failed":
-            rows.append({"image": image["name"], **_compare(table, truth)})
+            rows.append({"image": image["name"], **compare_tables(table, truth)})
     return rows
 
 
@@ -97,7 +97,8 @@ def _make_image(image: _DemoImage, sub_folder: Path, truth: Path, *, quiet: bool
         shutil.move(made, sub_folder / f"{image.name}.tif")
 
 
-def _compare(table: Path, truth: Path) -> dict[str, Any]:
+def compare_tables(table: Path, truth: Path) -> dict[str, Any]:
+    """Spines of a table that are spines of a phantom's truth table, one to one."""
     found, true = pd.read_csv(table), pd.read_csv(truth)
     # Spines that the optics hide in the shaft's own light are no one's to find.
     true = true[true["resolvable"]]

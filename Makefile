@@ -12,17 +12,26 @@ help:            ## this list
 $(VENV)/.ready: locks/dev.txt $(foreach p,$(PACKAGES),$(p)/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==0.9.30"
+	# Torch alone brings dependencies that differ between its CPU and CUDA builds; the lock has none of
+	# them. UV_TORCH_BACKEND=cpu chooses the small build from PyTorch's own index.
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode -c locks/dev.txt "$$(grep ^torch== locks/dev.txt)"
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --no-deps -r locks/dev.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(foreach p,$(PACKAGES),-e $(p))
 	touch $@
 
 setup: $(VENV)/.ready  ## install every package into .venv from the committed locks
 
-demo: setup      ## make an experiment of phantoms and analyse it, on the CPU
+demo: setup      ## make an experiment of phantoms and analyze it, on the CPU
 	$(BIN)/respan demo
 
 test: setup      ## fast tests: no GPU, no network, no download
 	$(BIN)/pytest -m "not slow and not gpu and not containers"
+
+test-slow: setup ## slow tests: trainings, the local stack
+	$(BIN)/pytest -m "slow and not gpu and not containers"
+
+test-containers: setup  ## the whole system in containers; needs a Docker engine, or root on Debian
+	deploy/container_engine.sh $(BIN)/pytest -m containers
 
 test-all: setup  ## also slow and GPU tests
 	$(BIN)/pytest -m "not containers"
@@ -37,4 +46,13 @@ check: setup     ## lint, types, import contracts, proto drift
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check protos/src
 
-.PHONY: help setup demo test test-all protos check
+bench: setup     ## score the analysis on unseen phantoms
+	$(BIN)/python -m bench.phantoms
+
+up: setup        ## services, Prefect's page and a worker, kept running on this machine
+	$(BIN)/respan up
+
+down: setup      ## stop them
+	$(BIN)/respan down
+
+.PHONY: help setup demo test test-slow test-containers test-all protos check bench up down

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,37 @@ def spacing_warning(model: ModelFolder, spacing: VoxelSpacing) -> str:
         f"model {model.name} was trained at {own} µm (z, y, x), this image has {image} µm: "
         "expect poor results, or choose another model"
     )
+
+
+def import_model(folder: Path, name: str, roots: Sequence[Path]) -> ModelFolder:
+    """Copy what a prediction needs of a model folder into the first model root, under a name.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a usable model, the name is taken, or there is no model root.
+    """
+    model = describe(folder.expanduser().absolute())
+    if not roots:
+        raise ModelError("there is no model root to import into: set RESPAN_MODEL_ROOTS")
+    target = roots[0] / (name or model.name)
+    if target.parent != roots[0] or target.exists():
+        raise ModelError(f"'{target.name}' cannot be imported to {target}: choose another --name")
+    unfinished = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for file in (*_described_in(model.path), *model.checkpoints):
+        copy = unfinished / file.relative_to(model.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    card = {**model.card, "configuration": model.configuration}
+    (unfinished / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    unfinished.rename(target)
+    return describe(target)
+
+
+def _described_in(folder: Path) -> list[Path]:
+    names = ("dataset.json", "plans.json", "dataset_fingerprint.json")
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def summary(model: ModelFolder) -> dict[str, Any]:

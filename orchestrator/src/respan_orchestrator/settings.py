@@ -13,10 +13,11 @@ SERVICES = ("restoration", "segmentation", "quantification", "training")
 """Every stage service, by its short name."""
 
 
-def shipped_models() -> list[Path]:
-    """Folder of the models that come with the project, if this is a checkout of it."""
-    folder = Path(__file__).resolve().parents[3] / "models"
-    return [folder] if folder.is_dir() else []
+def default_model_roots() -> list[Path]:
+    """The user's own models, then those that come with the project if this is a checkout of it."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    shipped = Path(__file__).resolve().parents[3] / "models"
+    return [Path(base) / "respan" / "models", *([shipped] if shipped.is_dir() else [])]
 
 
 class OrchestratorSettings(BaseSettings):
@@ -34,7 +35,7 @@ class OrchestratorSettings(BaseSettings):
     """Likewise."""
     training_address: str = ""
     """Likewise."""
-    model_roots: Annotated[list[Path], NoDecode] = Field(default_factory=shipped_models)
+    model_roots: Annotated[list[Path], NoDecode] = Field(default_factory=default_model_roots)
     """Folders with models that can be called by name, separated by the system's path separator."""
     token: SecretStr | None = None
     """Bearer token of the services."""

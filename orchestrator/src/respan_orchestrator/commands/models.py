@@ -53,10 +53,30 @@ def check(
 
     def work() -> tuple[dict[str, Any], int, Any]:
         from respan_orchestrator.models import find_model
+        from respan_orchestrator.settings import OrchestratorSettings
 
         content, code, show_all = _described(str(folder))
-        roles = find_model(str(folder), []).roles()
+        roles = find_model(str(folder), OrchestratorSettings().model_roots).roles()
         return {**content, "roles": roles}, code, show_all
+
+    answer(as_json, log_level, work)
+
+
+@app.command("import")
+def import_model(
+    folder: Annotated[Path, typer.Argument(help="nnU-Net model folder.")],
+    name: Annotated[str, typer.Option(help="Name to call it by; absent: the folder's.")] = "",
+    as_json: Json = False,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """Copy a model folder to the models that can be called by name."""
+
+    def work() -> tuple[dict[str, Any], int, Any]:
+        from respan_orchestrator.models import import_model, summary
+        from respan_orchestrator.settings import OrchestratorSettings
+
+        model = import_model(folder, name, OrchestratorSettings().model_roots)
+        return summary(model), ALL_DONE, lambda: print(model.path)
 
     answer(as_json, log_level, work)
 

@@ -1,4 +1,5 @@
 import pytest
+from tests.nnunet_models import write_random_model
 
 from respan_common.errors import ModelError
 from respan_common.geometry import VoxelSpacing
@@ -9,12 +10,11 @@ from respan_orchestrator.models import (
     nearest_model,
     spacing_warning,
 )
-from tests.nnunet_models import write_random_model
 
 LABELS = {"background": 0, "spine": 1, "dendrite": 2}
 
 
-@pytest.fixture()
+@pytest.fixture
 def roots(tmp_path):
     for name, spacing in (("coarse", (1.0, 0.1, 0.1)), ("fine", (0.15, 0.065, 0.065))):
         write_random_model(tmp_path / "models" / name, labels=LABELS, spacing=spacing)

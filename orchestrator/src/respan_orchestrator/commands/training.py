@@ -71,12 +71,16 @@ def nnunet(
 
     def work() -> tuple[dict[str, Any], int, Any]:
         from respan_orchestrator.console import live_progress
-        from respan_orchestrator.flows import TrainingRequest, train_nnunet
+        from respan_orchestrator.flow_server import flow_server
 
         params = _training_params(epochs, initial, overrides)
-        request = TrainingRequest(data=str(data), out=str(out), device=device, params=params)
-        with live_progress(quiet=as_json):
-            outcome = train_nnunet(request)
+        with flow_server():
+            # Prefect reads its settings when it is imported.
+            from respan_orchestrator.flows import TrainingRequest, train_nnunet
+
+            request = TrainingRequest(data=str(data), out=str(out), device=device, params=params)
+            with live_progress(quiet=as_json):
+                outcome = train_nnunet(request)
         content = {"status": "done", "out": out, "numbers": outcome.numbers}
         return content, ALL_DONE, lambda: print(out)
 

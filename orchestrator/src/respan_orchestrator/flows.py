@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from respan_common.errors import InputError, RespanError
+from respan_common.errors import InputError
 from respan_common.params import NnunetTrainingParams
 from respan_orchestrator import clients, tasks
-from respan_orchestrator.analysis import ImageJob, StageName, forget_from
-from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, load_settings
-from respan_orchestrator.experiment import (
-    Experiment,
-    ImageFile,
-    SubFolder,
-    check_writable,
-    scan_experiment,
+from respan_orchestrator.analysis import ImageJob, forget_from
+from respan_orchestrator.analysis_request import (
+    AnalysisRequest,
+    examined,
+    readable_settings,
+    run_settings,
 )
-from respan_orchestrator.models import find_model
-from respan_orchestrator.outcomes import ExperimentOutcome, ImageOutcome, StageOutcome
+from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder
+from respan_orchestrator.outcomes import (
+    ExperimentOutcome,
+    ImageOutcome,
+    StageOutcome,
+    explained,
+)
 from respan_orchestrator.progress import StageNews, tell
 from respan_orchestrator.report import write_report
 from respan_orchestrator.services import service_pool
@@ -32,39 +35,14 @@ from respan_orchestrator.summary import write_experiment_summary, write_sub_fold
 from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
 
 
-class AnalysisRequest(BaseModel):
-    """What to analyze, and how."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    experiment: str
-    """Parent folder with one sub-folder per animal or condition, or one such sub-folder."""
-    model: str = ""
-    """Name or folder of the segmentation model. Empty: the settings' or the best-fitting one."""
-    channel: Annotated[int, Field(ge=1)] | None = None
-    """Channel of the dendrites, counted from 1. Empty: the settings'."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """For services that are started for this run."""
-    overrides: list[str] = []
-    """Settings of this run, such as segmentation.preset=exact."""
-    only: list[str] = []
-    """Names of the images to analyze. Empty: all."""
-    restart_from: StageName | None = None
-    """Do this stage and all later ones again, even if they are done."""
-
-
 @flow(name="analyze", flow_run_name="analyze {request.experiment}")
 def analyze(request: AnalysisRequest) -> Any:
     """Restore, segment and quantify every image of an experiment folder.
 
     One bad image fails alone. Run again, it does only what is missing.
     """
-    experiment = scan_experiment(Path(request.experiment))
-    check_writable(experiment.path)
+    experiment = examined(request)
     settings = OrchestratorSettings()
-    _check_names(experiment, request.only)
-    if request.model:
-        find_model(request.model, settings.model_roots)  # better now than after an hour
     roots = [experiment.path, *_model_folders(experiment, request)]
     with service_pool(settings, roots, request.device):
         images = [
@@ -72,7 +50,7 @@ def analyze(request: AnalysisRequest) -> Any:
             for sub_folder in experiment.sub_folders
             for outcome in _analyze_sub_folder(sub_folder, request)
         ]
-    outcome = _summarize(experiment, images)
+    outcome = _summarize(experiment, images, _warnings(experiment, request))
     _show(outcome)
     failed = len(outcome.failed)
     if failed:
@@ -139,16 +117,6 @@ def synthesize(request: SynthesisRequest) -> StageOutcome:
     return make_phantoms(request)
 
 
-def run_settings(sub_folder: Path, request: AnalysisRequest) -> AnalysisSettings:
-    """Settings of a sub-folder with what this run changes of them."""
-    overrides = list(request.overrides)
-    if request.channel is not None:
-        overrides.append(f"parameters.neuron_channel={request.channel}")
-    if request.model:
-        overrides.append(f"segmentation.model={request.model}")
-    return apply_overrides(load_settings(sub_folder, Path(request.experiment)), overrides)
-
-
 def _analyze_sub_folder(sub_folder: SubFolder, request: AnalysisRequest) -> list[ImageOutcome]:
     outcomes = []
     for image in sub_folder.images:
@@ -164,21 +132,10 @@ def _analyze_one(sub_folder: SubFolder, image: ImageFile, request: AnalysisReque
     state = analyze_image(str(image.path), request, return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
-        kind = "" if isinstance(result, RespanError) else f"{type(result).__name__}: "
-        return _failure(sub_folder, image, f"{kind}{result}")
+        return _failure(sub_folder, image, explained(result))
     skipped = all(stage.skipped for stage in result)
     status: Literal["skipped", "done"] = "skipped" if skipped else "done"
     return ImageOutcome(sub_folder=sub_folder.name, name=image.name, status=status, stages=result)
-
-
-def _check_names(experiment: Experiment, only: list[str]) -> None:
-    known = {image.name for sub_folder in experiment.sub_folders for image in sub_folder.images}
-    unknown = sorted(set(only) - known)
-    if unknown:
-        raise InputError(
-            f"{experiment.path} has no image named {', '.join(unknown)}, only "
-            f"{', '.join(sorted(known))}"
-        )
 
 
 def _failure(sub_folder: SubFolder, image: ImageFile, error: str) -> ImageOutcome:
@@ -189,11 +146,7 @@ def _failure(sub_folder: SubFolder, image: ImageFile, error: str) -> ImageOutcom
 def _model_folders(experiment: Experiment, request: AnalysisRequest) -> list[Path]:
     """Folders of models that settings name, so that started services may open them."""
     named = [request.model]
-    for sub_folder in experiment.sub_folders:
-        try:
-            settings = run_settings(sub_folder.path, request)
-        except RespanError:
-            continue  # reported with the sub-folder's images
+    for settings in readable_settings(experiment, request):
         restoration = settings.restoration
         named += [settings.segmentation.model, restoration.axial_model]
         named += restoration.care_models.values()
@@ -205,10 +158,22 @@ def _model_folders(experiment: Experiment, request: AnalysisRequest) -> list[Pat
     ]
 
 
-def _summarize(experiment: Experiment, images: list[ImageOutcome]) -> ExperimentOutcome:
+def _warnings(experiment: Experiment, request: AnalysisRequest) -> list[str]:
+    """What was seen in folders and in settings files, each once."""
+    notes = [
+        f"{settings.source}: {note}"
+        for settings in readable_settings(experiment, request)
+        for note in settings.notes
+    ]
+    return list(dict.fromkeys([*experiment.warnings, *notes]))
+
+
+def _summarize(
+    experiment: Experiment, images: list[ImageOutcome], warnings: list[str]
+) -> ExperimentOutcome:
     tables = [write_experiment_summary(experiment.path, images)]
     outcome = ExperimentOutcome(
-        experiment=experiment.path, images=images, tables=tables, warnings=list(experiment.warnings)
+        experiment=experiment.path, images=images, tables=tables, warnings=warnings
     )
     return outcome.model_copy(update={"report": write_report(experiment, images)})
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from respan_common.errors import RespanError
+
 
 class StageOutcome(BaseModel):
     """What one stage did to one image."""
@@ -52,3 +54,13 @@ class ExperimentOutcome(BaseModel):
     def failed(self) -> list[ImageOutcome]:
         """Images that have no result."""
         return [image for image in self.images if image.status == "failed"]
+
+
+def explained(error: BaseException) -> str:
+    """What to tell people of an error; one that nobody foresaw is called by its name."""
+    if isinstance(error, RespanError):
+        return str(error)
+    return (
+        f"unforeseen {type(error).__name__}: {error} "
+        "(with --log-level DEBUG the same command shows where it happened)"
+    )

@@ -47,7 +47,7 @@ def run(
 
     def work() -> tuple[dict[str, Any], int, Any]:
         from respan_common.convert import validated
-        from respan_orchestrator.flows import AnalysisRequest
+        from respan_orchestrator.analysis_request import AnalysisRequest
 
         request = validated(
             AnalysisRequest,
@@ -76,8 +76,8 @@ def demo(
     """Make an experiment of phantoms with known truth, analyze it, and compare."""
 
     def work() -> tuple[dict[str, Any], int, Any]:
+        from respan_orchestrator.analysis_request import AnalysisRequest
         from respan_orchestrator.demo import compare_with_truth, make_experiment, print_comparison
-        from respan_orchestrator.flows import AnalysisRequest
 
         make_experiment(out, quiet=as_json)
         content, code, show = _analyzed(AnalysisRequest(experiment=str(out)), quiet=as_json)
@@ -107,11 +107,17 @@ def report(
 
 
 def _analyzed(request: Any, *, quiet: bool) -> tuple[dict[str, Any], int, Any]:
+    from respan_orchestrator.analysis_request import examined
     from respan_orchestrator.console import live_progress, print_outcome
-    from respan_orchestrator.flows import analyze
+    from respan_orchestrator.flow_server import flow_server
 
-    with live_progress(quiet=quiet):
-        state: Any = analyze(request, return_state=True)
+    examined(request)  # before the server's start: it takes ten seconds
+    with flow_server():
+        # Prefect reads its settings when it is imported.
+        from respan_orchestrator.flows import analyze
+
+        with live_progress(quiet=quiet):
+            state: Any = analyze(request, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         raise outcome

@@ -108,6 +108,9 @@ def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> St
 
     try:
         result = clients.follow(request, pool.address(request.service), pool.settings, listener)
+    except clients.StageBugError as error:
+        tell(StageNews(name, stage, "failed"))
+        raise clients.StageBugError(f"{error}{pool.saved_log(request.service)}") from error
     except BaseException:
         tell(StageNews(name, stage, "failed"))
         raise

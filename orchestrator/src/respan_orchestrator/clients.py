@@ -54,6 +54,10 @@ class StageUnavailableError(StageFailedError):
     """The service or its worker went away. The same request resumes: the one failure to retry."""
 
 
+class StageBugError(StageFailedError):
+    """Something in the service went wrong that nobody foresaw; its log has the traceback."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One stage call, ready to be sent."""
@@ -133,6 +137,8 @@ def follow(
     ------
     StageUnavailableError
         If the service cannot be reached or was lost on the way.
+    StageBugError
+        If something unforeseen happened in it.
     StageFailedError
         If the service answered with any other status.
     """
@@ -206,4 +212,6 @@ def _failure(service: str, address: str, error: grpc.RpcError) -> StageFailedErr
         return StageUnavailableError(f"{service} at {address} went away: {text}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return StageFailedError(f"{service} took longer than its deadline (RESPAN_STAGE_TIMEOUT_S)")
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return StageBugError(f"{service}: {text}")
     return StageFailedError(text or str(code))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from respan_orchestrator.clients import StageUnavailableError
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.stack import state_folder
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,19 @@ class ServicePool:
                 self._children[service] = (child, port)
         return f"127.0.0.1:{port}"
 
+    def saved_log(self, service: str) -> str:
+        """Where the log of a started service now lies for good, as the end of a message."""
+        source = self._log_folder / f"{service}.log"
+        if service not in self._children or not source.exists():
+            return ""
+        target = state_folder() / "logs" / f"{service}-{time.strftime('%Y%m%d-%H%M%S')}.log"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        except OSError:
+            return "; the end of its log:\n" + self._end_of_log(service)
+        return f" ({target})"
+
     def close(self) -> None:
         """Stop every child, at first politely."""
         for child, _ in self._children.values():
@@ -97,6 +112,7 @@ class ServicePool:
                 stdout=log,
                 stderr=log,
                 env=os.environ | self._environment(port_file),
+                start_new_session=True,  # Ctrl-C is this process's to handle
             )
         logger.debug("started %s as process %d", service, child.pid)
         return child, self._port_of(service, child, port_file)

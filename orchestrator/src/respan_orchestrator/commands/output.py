@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
+import click
 import typer
 
-from respan_common.errors import RespanError
 from respan_common.logs import configure_logging
 from respan_orchestrator import stack
+from respan_orchestrator.outcomes import explained
 
 ALL_DONE = 0
 SOME_FAILED = 1
 NOTHING_STARTED = 2
+INTERRUPTED = 130
+
+logger = logging.getLogger(__name__)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 LogLevel = Annotated[
@@ -46,23 +52,34 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     """Do a command's work, print its outcome, and end with its exit code.
 
     `work` returns what `--json` prints, the exit code, and a function that shows the outcome to
-    people. What it raises on purpose becomes a message and exit code 2.
+    people. What it raises becomes a message and exit code 2.
     """
     configure_logging(log_level)
+    # As when it is interrupted: children are stopped, and locks are left, on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Prefect prints a traceback for every failed image; our own message says what to do.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL" if log_level != "DEBUG" else "DEBUG")
-    for name, value in stack.environment().items():
-        os.environ.setdefault(name, value)
     try:
+        for name, value in stack.environment().items():
+            os.environ.setdefault(name, value)
         content, code, show = work()
-    except RespanError as error:
-        if as_json:
-            print(json.dumps({"status": "failed", "error": str(error)}))
-        else:
-            print(f"respan: {error}", file=sys.stderr)
-        raise typer.Exit(NOTHING_STARTED) from error
+    except KeyboardInterrupt:
+        _fail(as_json, "stopped; the same command goes on where it was", INTERRUPTED)
+    except click.ClickException as error:
+        _fail(as_json, error.format_message(), NOTHING_STARTED)
+    except Exception as error:  # the last place where a bug can still become a sentence
+        logger.debug("the command failed", exc_info=error)
+        _fail(as_json, explained(error), NOTHING_STARTED)
     if as_json:
         print(json.dumps(content, default=str))
     else:
         show()
+    raise typer.Exit(code)
+
+
+def _fail(as_json: bool, message: str, code: int) -> NoReturn:
+    if as_json:
+        print(json.dumps({"status": "failed", "error": message}))
+    else:
+        print(f"respan: {message}", file=sys.stderr)
     raise typer.Exit(code)

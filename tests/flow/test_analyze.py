@@ -1,0 +1,141 @@
+"""The analysis as Prefect runs it, against services that answer as told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.flow.fake_services import FakeServices
+
+from respan_common.errors import InputError, ModelError
+from respan_orchestrator.analysis_request import AnalysisRequest
+from respan_orchestrator.flows import analyze
+from respan_orchestrator.outcomes import ExperimentOutcome, ImageOutcome
+
+
+def outcome_of(experiment: Path, **request: Any) -> ExperimentOutcome:
+    state = analyze(AnalysisRequest(experiment=str(experiment), **request), return_state=True)
+    return state.result(raise_on_failure=False)
+
+
+def image_of(outcome: ExperimentOutcome, name: str) -> ImageOutcome:
+    return next(image for image in outcome.images if image.name == name)
+
+
+def status_by_name(outcome: ExperimentOutcome) -> dict[str, str]:
+    return {image.name: image.status for image in outcome.images}
+
+
+def test_every_image_goes_through_the_stages_in_order(services, experiment):
+    outcome = outcome_of(experiment)
+    assert status_by_name(outcome) == dict.fromkeys(("cell1", "cell2", "cell3"), "done")
+    assert services.stages_of("cell1") == ["segment", "quantify"]
+    stages = [stage.stage for stage in image_of(outcome, "cell1").stages]
+    assert stages == ["ingest", "segmentation", "quantification", "export"]
+
+
+def test_restoration_comes_first_when_the_settings_ask_for_it(services, experiment, tmp_path):
+    (tmp_path / "care").mkdir()
+    override = f"restoration.care_models={{1: '{tmp_path / 'care'}'}}"
+    outcome_of(experiment, overrides=[override], only=["cell1"])
+    assert services.stages_of("cell1")[0] == "restore"
+
+
+def test_what_services_say_is_in_the_outcome(services, experiment):
+    image = image_of(outcome_of(experiment), "cell3")
+    assert (image.sub_folder, image.numbers["spines"]) == ("Animal_B", 3)
+    assert image.warnings == ["segment warns", "quantify warns"]
+
+
+def test_a_service_that_was_away_is_asked_again(services, experiment):
+    services.refuse("segment", "cell1", grpc.StatusCode.UNAVAILABLE, "restarting")
+    outcome = outcome_of(experiment)
+    assert status_by_name(outcome)["cell1"] == "done"
+    assert services.stages_of("cell1") == ["segment", "segment", "quantify"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+    ],
+)
+def test_a_refusal_is_final(services: FakeServices, experiment: Path, status: grpc.StatusCode):
+    services.refuse("quantify", "cell1", status, "the service's own words")
+    image = image_of(outcome_of(experiment, only=["cell1"]), "cell1")
+    assert services.stages_of("cell1") == ["segment", "quantify"]
+    assert "the service's own words" in image.error
+
+
+def test_an_image_that_fails_does_not_stop_the_others(services, experiment):
+    services.refuse("segment", "cell2", grpc.StatusCode.INVALID_ARGUMENT, "no such channel")
+    (experiment / "Animal_B" / "cell3.tif").write_text("not an image")
+    outcome = outcome_of(experiment)
+    assert status_by_name(outcome) == {"cell1": "done", "cell2": "failed", "cell3": "failed"}
+    assert image_of(outcome, "cell2").error == "no such channel"
+    assert "cell3.tif" in image_of(outcome, "cell3").error
+
+
+def test_a_bug_is_told_as_one_without_stopping_the_run(services, experiment, monkeypatch):
+    def broken(*arguments: Any) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr("respan_orchestrator.analysis.export_image", broken)
+    error = image_of(outcome_of(experiment, only=["cell1"]), "cell1").error
+    assert "KeyError" in error
+    assert "DEBUG" in error
+
+
+def test_only_the_named_images_are_analyzed(services, experiment):
+    outcome = outcome_of(experiment, only=["cell3"])
+    assert list(status_by_name(outcome)) == ["cell3"]
+    assert {image for _, image in services.calls} == {"cell3"}
+
+
+def test_an_image_already_ingested_is_not_read_again_unless_told(services, experiment):
+    def skips_ingest(outcome: ExperimentOutcome) -> bool:
+        return image_of(outcome, "cell1").stages[0].skipped
+
+    assert not skips_ingest(outcome_of(experiment, only=["cell1"]))
+    assert skips_ingest(outcome_of(experiment, only=["cell1"]))
+    assert not skips_ingest(outcome_of(experiment, only=["cell1"], restart_from="ingest"))
+    assert skips_ingest(outcome_of(experiment, only=["cell1"], restart_from="segmentation"))
+
+
+def test_options_of_the_run_reach_the_services(services, experiment):
+    outcome_of(experiment, only=["cell1"], channel=1, overrides=["segmentation.preset=exact"])
+    assert services.requests[0].params.preset == "exact"
+    assert services.requests[0].params.channel == 1
+
+
+def test_the_nearest_model_is_chosen_where_none_is_named(services, experiment, model):
+    outcome_of(experiment, only=["cell1"])
+    assert services.requests[0].params.model == str(model)
+
+
+def test_names_of_no_image_are_refused_before_anything_starts(services, experiment):
+    with pytest.raises(InputError, match="no image named cell9, only cell1, cell2, cell3"):
+        analyze(AnalysisRequest(experiment=str(experiment), only=["cell9"]))
+    assert services.calls == []
+
+
+def test_a_model_of_that_name_must_exist(services, experiment):
+    with pytest.raises(ModelError, match=r"no model 'unheard_of'.*by_hand"):
+        analyze(AnalysisRequest(experiment=str(experiment), model="unheard_of"))
+
+
+def test_notes_on_settings_are_told_once_for_each_file(services, experiment):
+    for folder in ("Animal_A", "Animal_B"):
+        with (experiment / folder / "Analysis_Settings.yml").open("a") as file:
+            file.write("Vaa3D:\n  path: vaa3d.exe\n")
+    warnings = outcome_of(experiment, only=["cell1"]).warnings
+    assert [Path(warning.split(": ")[0]).parent.name for warning in warnings] == [
+        "Animal_A",
+        "Animal_B",
+    ]
+    assert all("Vaa3D: path is not applicable" in warning for warning in warnings)

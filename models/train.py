@@ -61,7 +61,8 @@ class Recipe:
             patch_size=self.patch_size,
             features_per_stage=self.features,
             optimizer="adamw",
-            initial_learning_rate=0.001,
+            initial_learning_rate=0.002,
+            class_balance=0.35,
             augmentation="light",
             seed=self.seed,
         )

@@ -157,6 +157,7 @@ class NnunetTrainingParams(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     INITIAL_MODEL_FIELD_NUMBER: _builtins.int
     OPTIMIZER_FIELD_NUMBER: _builtins.int
+    CLASS_BALANCE_FIELD_NUMBER: _builtins.int
     dataset_name: _builtins.str
     epochs: _builtins.int
     iterations_per_epoch: _builtins.int
@@ -169,6 +170,7 @@ class NnunetTrainingParams(_message.Message):
     initial_model: _builtins.str
     optimizer: _builtins.str
     """"sgd" or "adamw"."""
+    class_balance: _builtins.float
     @_builtins.property
     def patch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -188,15 +190,18 @@ class NnunetTrainingParams(_message.Message):
         seed: _builtins.int | None = ...,
         initial_model: _builtins.str | None = ...,
         optimizer: _builtins.str | None = ...,
+        class_balance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "patch_size", b"patch_size", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "patch_size", b"patch_size", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__augmentation: _TypeAlias = _typing.Literal["augmentation"]  # noqa: Y015
     _WhichOneofArgType__augmentation: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation"]  # noqa: Y015
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__class_balance: _TypeAlias = _typing.Literal["class_balance"]  # noqa: Y015
+    _WhichOneofArgType__class_balance: _TypeAlias = _typing.Literal["_class_balance", b"_class_balance"]  # noqa: Y015
     _WhichOneofReturnType__convolutions_per_stage: _TypeAlias = _typing.Literal["convolutions_per_stage"]  # noqa: Y015
     _WhichOneofArgType__convolutions_per_stage: _TypeAlias = _typing.Literal["_convolutions_per_stage", b"_convolutions_per_stage"]  # noqa: Y015
     _WhichOneofReturnType__dataset_name: _TypeAlias = _typing.Literal["dataset_name"]  # noqa: Y015
@@ -217,6 +222,8 @@ class NnunetTrainingParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__augmentation) -> _WhichOneofReturnType__augmentation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_balance) -> _WhichOneofReturnType__class_balance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__convolutions_per_stage) -> _WhichOneofReturnType__convolutions_per_stage | None: ...
     @_typing.overload

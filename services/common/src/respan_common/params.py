@@ -171,6 +171,9 @@ class NnunetTrainingParams(StageParams):
     """sgd: nnU-Net's own, for long trainings; adamw: learns faster in short ones."""
     initial_learning_rate: PositiveFloat = 0.01
     """Learning rate at the start; falls polynomially to 0. For adamw 0.001 is usual."""
+    class_balance: Fraction = 0.0
+    """How much the cross-entropy favors rare classes: a voxel weighs (share of its class)^-balance.
+    0: every voxel the same, nnU-Net's own. 1: every class the same, however rare."""
     augmentation: Literal["default", "light"] = "default"
     """default: nnU-Net's own; light: mirroring and grey values only (phantoms vary enough)."""
     seed: NonNegativeInt = 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from respan_common.devices import torch_device
@@ -109,6 +110,18 @@ def _prepare(
     return plans
 
 
+def _class_weights(data: TrainingSet, balance: float, report: Reporter) -> torch.Tensor:
+    """(share of the voxels)^-balance of every class; the background, or an absent class, weighs 1."""
+    classes = len(set(data.description["labels"]) - {"ignore"})
+    counts = np.zeros(classes)
+    for case in data.cases:
+        report.check()
+        labels = read_case(case, data.has_spacing).labels.astype(np.int64).ravel()
+        counts += np.bincount(labels[labels < classes], minlength=classes)
+    shares = np.where(counts > 0, counts, counts[0]) / counts[0]
+    return torch.tensor(shares**-balance, dtype=torch.float32)
+
+
 def _volumes(data: TrainingSet, report: Reporter) -> Iterator[LabeledVolume]:
     for case in data.cases:
         report.check()
@@ -148,6 +161,8 @@ def _train(
         trainer.num_val_iterations_per_epoch = max(1, params.iterations_per_epoch // 10)
         trainer.initial_lr = params.initial_learning_rate
         trainer.optimizer_name = params.optimizer
+        if params.class_balance > 0:
+            trainer.class_weights = _class_weights(data, params.class_balance, report)
         weights = None if start is None else start.weights
         epochs = train(trainer, folders.work / "checkpoint.pth", params.seed, tell, weights)
     tell(_iterations(params), epochs)

@@ -25,6 +25,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -56,6 +57,8 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
     """nnU-Net's recipe: network, loss, optimizer, schedule, augmentation."""
 
     optimizer_name = "sgd"
+    class_weights: torch.Tensor | None = None
+    """Weight of each class in the cross-entropy; None: the same for all."""
 
     def print_to_log_file(self, *args: Any, **_: Any) -> None:
         """Log instead of print."""
@@ -77,6 +80,13 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
             self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
         )
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def _build_loss(self) -> Any:
+        loss = super()._build_loss()
+        compound = loss.loss if self.enable_deep_supervision else loss
+        if self.class_weights is not None and isinstance(compound, DC_and_CE_loss):
+            compound.ce.weight = self.class_weights.to(self.device)
+        return loss
 
     def get_tr_and_val_datasets(self) -> Any:
         """All cases, for learning and for watching it; held once."""

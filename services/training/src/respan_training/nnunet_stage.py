@@ -111,7 +111,7 @@ def _prepare(
 
 
 def _class_weights(data: TrainingSet, balance: float, report: Reporter) -> torch.Tensor:
-    """(share of the voxels)^-balance of every class; the background, or an absent class, weighs 1."""
+    """(share of the voxels)^-balance of every class; 1 for the background and absent classes."""
     classes = len(set(data.description["labels"]) - {"ignore"})
     counts = np.zeros(classes)
     for case in data.cases:

@@ -1,0 +1,128 @@
+"""Run `respan` as people do: as a process, judged by its exit code and its one JSON object."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    content: dict[str, Any]
+    stderr: str
+
+    def image(self, name: str, sub_folder: str | None = None) -> dict[str, Any]:
+        """What became of one image."""
+        return next(
+            image
+            for image in self.content["images"]
+            if image["name"] == name and sub_folder in (None, image["sub_folder"])
+        )
+
+    def each(self, key: str) -> dict[str, Any]:
+        """One entry of every image, by the image's name."""
+        return {image["name"]: image[key] for image in self.content["images"]}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`respan` with an environment of its own."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *arguments: Any, timeout: float = 240) -> Answer:
+        """Run a command with --json to its end."""
+        with self.running(*arguments) as process:
+            return answer_of(process, timeout)
+
+    @contextmanager
+    def running(self, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
+        """A command that runs, in a process group of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "respan_orchestrator", *map(str, arguments), "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.environment,
+            start_new_session=True,
+            preexec_fn=_bound_by_permissions,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def answer_of(process: subprocess.Popen[str], timeout: float = 240) -> Answer:
+    """Wait for a command's end."""
+    stdout, stderr = process.communicate(timeout=timeout)
+    assert stdout, f"exit code {process.returncode}, and nothing but this:\n{stderr}"
+    return Answer(process.returncode, json.loads(stdout), stderr)
+
+
+def becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
+    """Whether a condition holds before the time is over."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process has started, and those that these have."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        waiting += (new := children.get(waiting.pop(), []))
+        found |= set(new)
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie has)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+def all_gone(pids: set[int], within_s: float) -> bool:
+    """Whether processes have ended before the time is over."""
+    return becomes_true(lambda: all(map(is_gone, pids)), within_s)
+
+
+def tables_of(experiment: Path) -> dict[str, bytes]:
+    """Content of every table and tracing of an experiment's sub-folders."""
+    files = [*experiment.glob("*/Tables/*.csv"), *experiment.glob("*/SWC_files/*.swc")]
+    return {str(path.relative_to(experiment)): path.read_bytes() for path in files}
+
+
+def _bound_by_permissions() -> None:
+    """Let not even root write where permissions forbid it, as tests in containers run as root."""
+    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)

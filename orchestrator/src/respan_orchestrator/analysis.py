@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from respan.v1 import stage_pb2
+from respan_common.errors import InputError
 from respan_common.events import Event, Progress, Reporter
 from respan_common.records import (
     StageKey,
@@ -53,7 +54,7 @@ class ImageJob:
 
 def ingest(job: ImageJob) -> StageOutcome:
     """Bring the image file into the store."""
-    return _locally(job, "ingest", lambda report: ingesting.run(_ingest_job(job), report))
+    return _locally(job, "ingest", lambda report: _ingested(job, report))
 
 
 def restore(job: ImageJob, pool: ServicePool) -> StageOutcome | None:
@@ -123,6 +124,17 @@ def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> St
         numbers=dict(result.numbers),
         warnings=list(result.warnings),
     )
+
+
+def _ingested(job: ImageJob, report: Reporter) -> StageRecord:
+    record = ingesting.run(_ingest_job(job), report)
+    wanted, there = job.settings.segmentation.channel, open_volume(job.store).channels
+    if wanted > there:
+        raise InputError(
+            f"{job.image} has {there} channel{'s' if there > 1 else ''}, so there is no channel "
+            f"{wanted}: correct Parameters: neuron_channel in {job.settings.source} (or --channel)"
+        )
+    return record
 
 
 def _exported(job: ImageJob, report: Reporter) -> StageRecord:

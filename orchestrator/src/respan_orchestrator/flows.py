@@ -20,7 +20,7 @@ from respan_orchestrator.analysis_request import (
     readable_settings,
     run_settings,
 )
-from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder
+from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder, check_writable
 from respan_orchestrator.outcomes import (
     ExperimentOutcome,
     ImageOutcome,
@@ -118,11 +118,17 @@ def synthesize(request: SynthesisRequest) -> StageOutcome:
 
 
 def _analyze_sub_folder(sub_folder: SubFolder, request: AnalysisRequest) -> list[ImageOutcome]:
+    images = [
+        image for image in sub_folder.images if not request.only or image.name in request.only
+    ]
+    try:
+        check_writable(sub_folder.path)
+    except InputError as error:
+        return [_failure(sub_folder, image, str(error)) for image in images]
     outcomes = []
-    for image in sub_folder.images:
-        if not request.only or image.name in request.only:
-            outcomes.append(_analyze_one(sub_folder, image, request))
-            write_sub_folder_summary(sub_folder.path)
+    for image in images:
+        outcomes.append(_analyze_one(sub_folder, image, request))
+        write_sub_folder_summary(sub_folder.path)
     return outcomes
 
 

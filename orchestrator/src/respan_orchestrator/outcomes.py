@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
 from respan_common.errors import RespanError
+
+_WAYS_OUT = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some space and run again",
+    errno.EACCES: "change its permissions for this user",
+    errno.EPERM: "change its permissions for this user",
+    errno.EROFS: "copy the experiment to a place that can be written to",
+    errno.ENAMETOOLONG: "give the image a shorter name",
+}
 
 
 class StageOutcome(BaseModel):
@@ -60,6 +70,8 @@ def explained(error: BaseException) -> str:
     """What to tell people of an error; one that nobody foresaw is called by its name."""
     if isinstance(error, RespanError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _WAYS_OUT:
+        return f"{error.filename or 'a file'}: {error.strerror}; {_WAYS_OUT[error.errno]}"
     return (
         f"unforeseen {type(error).__name__}: {error} "
         "(with --log-level DEBUG the same command shows where it happened)"

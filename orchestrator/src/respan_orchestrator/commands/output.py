@@ -59,6 +59,9 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Prefect prints a traceback for every failed image; our own message says what to do.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL" if log_level != "DEBUG" else "DEBUG")
+    if log_level != "DEBUG":
+        # What is wrong with a file is said once, by our own message.
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         for name, value in stack.environment().items():
             os.environ.setdefault(name, value)

@@ -121,7 +121,7 @@ def export_tables(store: Path, folder: Path) -> list[Path]:
     spines, dendrites = read_table(store, SPINES), read_table(store, DENDRITES)
     if spines is None or dendrites is None:
         return [*_absent(spines_path), *_absent(dendrites_path)]
-    spacing = open_volume(store).spacing
+    spacing = measured_spacing(store)
     named = pd.concat([_origin(name, spacing, len(dendrites)), dendrites], axis=1)
     return [write_csv(spines, spines_path), write_csv(named, dendrites_path)]
 
@@ -140,6 +140,14 @@ def export_swc(store: Path, folder: Path) -> list[Path]:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, target)
     return [path]
+
+
+def measured_spacing(store: Path) -> VoxelSpacing:
+    """Voxel size of what was measured: x, y and z in the tables count these voxels.
+
+    Axial restoration makes it finer than the raw image's.
+    """
+    return open_volume(store, "labels/classes" if exists(store, "labels/classes") else "").spacing
 
 
 def read_table(store: Path, name: str) -> pd.DataFrame | None:

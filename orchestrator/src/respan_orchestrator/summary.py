@@ -14,7 +14,6 @@ import pandas as pd
 
 from respan_common.errors import VolumeFormatError
 from respan_common.records import StageRecord, record_of
-from respan_common.volumes import open_volume
 from respan_orchestrator.experiment import (
     ImageFile,
     image_paths,
@@ -22,12 +21,28 @@ from respan_orchestrator.experiment import (
     natural_order,
     stem_of,
 )
-from respan_orchestrator.export import DENDRITES, SPINES, read_table, write_csv
+from respan_orchestrator.export import (
+    DENDRITES,
+    SPINES,
+    measured_spacing,
+    read_table,
+    write_csv,
+)
 from respan_orchestrator.ingest import STAGE as INGEST
 
 logger = logging.getLogger(__name__)
 
-_NOT_AVERAGED = ("spine_id", "x", "y", "z", "dendrite_id", "z_um", "y_um", "x_um")
+_NOT_AVERAGED = (
+    "spine_id",
+    "x",
+    "y",
+    "z",
+    "dendrite_id",
+    "z_um",
+    "y_um",
+    "x_um",
+    "position_on_dendrite_um",
+)
 _FIRST_COLUMNS = (
     "Filename",
     "res_XY",
@@ -86,7 +101,7 @@ def image_summary(image: ImageFile) -> dict[str, Any] | None:
     spines, dendrites = read_table(image.store, SPINES), read_table(image.store, DENDRITES)
     if spines is None or dendrites is None:
         return None
-    spacing = open_volume(image.store).spacing
+    spacing = measured_spacing(image.store)
     length_um = float(dendrites["dendrite_length"].sum())
     volume_um3 = float(dendrites["dendrite_volume"].sum())
     row: dict[str, Any] = {

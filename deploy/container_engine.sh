@@ -180,7 +180,8 @@ stop() {
     for ((i = 0; i < 30; i++)); do kill -0 "$daemon" 2>/dev/null || break; sleep 1; done
   fi
   restore_network
-  rm -rf "$FOLDER"
+  say "deleting $FOLDER"
+  nice -n "$NICENESS" rm -rf "$FOLDER" # hundreds of thousands of small files
 }
 
 [ $# = 2 ] || usage

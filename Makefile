@@ -30,8 +30,8 @@ test: setup      ## fast tests: no GPU, no network, no download
 test-slow: setup ## slow tests: trainings, the local stack
 	$(BIN)/pytest -m "slow and not gpu and not containers"
 
-test-containers: setup  ## the whole system in containers; needs a Docker engine, or root on Debian
-	deploy/container_engine.sh $(BIN)/pytest -m containers
+test-containers: setup  ## build all images, run the system in containers (CPU) and check it
+	deploy/test_containers.sh
 
 test-all: setup  ## also slow and GPU tests
 	$(BIN)/pytest -m "not containers"

@@ -88,7 +88,8 @@ def print_comparison(rows: list[dict[str, Any]]) -> None:
 
 def _make_image(image: _DemoImage, sub_folder: Path, truth: Path, *, quiet: bool) -> None:
     truth.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="respan-demo-") as scratch:
+    # Beside the results: a service in a container sees that folder, not this machine's /tmp.
+    with tempfile.TemporaryDirectory(prefix=".phantoms-", dir=truth.parent) as scratch:
         with live_progress(quiet=quiet):
             make_phantoms(SynthesisRequest(out=scratch, params=image.params))
         made = next((Path(scratch) / "images").glob("*.tif"))

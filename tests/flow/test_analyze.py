@@ -139,3 +139,18 @@ def test_notes_on_settings_are_told_once_for_each_file(services, experiment):
         "Animal_B",
     ]
     assert all("Vaa3D: path is not applicable" in warning for warning in warnings)
+
+
+def test_a_signal_stops_the_run_even_where_another_error_hides_it(
+    services, experiment, monkeypatch
+):
+    def interrupted(*arguments: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ValueError("while a task was set up")  # noqa: B904  as Prefect does it
+
+    monkeypatch.setattr("respan_orchestrator.analysis.export_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        analyze(AnalysisRequest(experiment=str(experiment)))
+    assert services.stages_of("cell2") == []

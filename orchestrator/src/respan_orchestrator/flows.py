@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict
 
@@ -138,10 +139,24 @@ def _analyze_one(sub_folder: SubFolder, image: ImageFile, request: AnalysisReque
     state = analyze_image(str(image.path), request, return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
+        _pass_on_signals(result)
         return _failure(sub_folder, image, explained(result))
     skipped = all(stage.skipped for stage in result)
     status: Literal["skipped", "done"] = "skipped" if skipped else "done"
     return ImageOutcome(sub_folder=sub_folder.name, name=image.name, status=status, stages=result)
+
+
+def _pass_on_signals(error: BaseException) -> None:
+    """Stop the run, not one image, if a signal is behind an error.
+
+    Prefect keeps a signal as the result of the flow that it came in, and where it comes while a
+    task is set up, another error takes its place.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (KeyboardInterrupt, TerminationSignal)):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _failure(sub_folder: SubFolder, image: ImageFile, error: str) -> ImageOutcome:

@@ -20,7 +20,6 @@ from respan_orchestrator.outcomes import explained
 ALL_DONE = 0
 SOME_FAILED = 1
 NOTHING_STARTED = 2
-INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +54,7 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     people. What it raises becomes a message and exit code 2.
     """
     configure_logging(log_level)
-    # As when it is interrupted: children are stopped, and locks are left, on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminated)
     # Prefect prints a traceback for every failed image; our own message says what to do.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL" if log_level != "DEBUG" else "DEBUG")
     if log_level != "DEBUG":
@@ -66,8 +64,9 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
         for name, value in stack.environment().items():
             os.environ.setdefault(name, value)
         content, code, show = work()
-    except KeyboardInterrupt:
-        _fail(as_json, "stopped; the same command goes on where it was", INTERRUPTED)
+    except (KeyboardInterrupt, _TerminatedError) as error:
+        number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
+        _fail(as_json, "stopped; the same command goes on where it was", 128 + number)
     except click.ClickException as error:
         _fail(as_json, error.format_message(), NOTHING_STARTED)
     except Exception as error:  # the last place where a bug can still become a sentence
@@ -78,6 +77,14 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     else:
         show()
     raise typer.Exit(code)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came: children are stopped on the way out, as with Ctrl-C."""
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise _TerminatedError
 
 
 def _fail(as_json: bool, message: str, code: int) -> NoReturn:

@@ -1,0 +1,79 @@
+"""Runs that are stopped, killed or started twice: no process stays, and no result differs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.e2e.command_line import (
+    CommandLine,
+    all_gone,
+    answer_of,
+    becomes_true,
+    descendants,
+    tables_of,
+)
+
+
+@pytest.fixture(scope="module")
+def reference(respan, model, make_experiment, tmp_path_factory) -> dict[str, bytes]:
+    """Tables of a run that nothing disturbed."""
+    folder = make_experiment(tmp_path_factory.mktemp("undisturbed") / "MyExperiment")
+    assert respan("run", folder, "--model", model).code == 0
+    return tables_of(folder)
+
+
+@pytest.fixture
+def alone(private) -> CommandLine:
+    """`respan` that brings its own Prefect server."""
+    return CommandLine(private)
+
+
+def record(experiment: Path, image: str, stage: str) -> Path:
+    return experiment / "Animal_A" / "Zarr" / f"{image}.ome.zarr" / ".respan" / f"{stage}.json"
+
+
+@pytest.mark.parametrize(
+    "stage", ["segmentation", *(pytest.param(s, marks=pytest.mark.slow) for s in ("ingest",))]
+)
+def test_a_killed_run_goes_on_and_ends_with_the_same_tables(
+    alone, respan, model, make_experiment, reference, tmp_path, stage
+):
+    experiment = make_experiment(tmp_path / "MyExperiment")
+    with alone.running("run", experiment, "--model", model) as process:
+        assert becomes_true(record(experiment, "cell1", stage).exists, 120)
+        started = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert len(started) >= 2
+    assert all_gone(started, 20)
+    assert tables_of(experiment) != reference
+    again = respan("run", experiment, "--model", model)
+    assert "ingest" in again.image("cell1")["skipped"]
+    assert tables_of(experiment) == reference
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_within_seconds_with_all_that_it_started(
+    alone, model, make_experiment, tmp_path, number
+):
+    experiment = make_experiment(tmp_path / "MyExperiment")
+    with alone.running("run", experiment, "--model", model) as process:
+        assert becomes_true(record(experiment, "cell1", "ingest").exists, 120)
+        started = descendants(process.pid)
+        os.killpg(process.pid, number)  # as a terminal does
+        answer = answer_of(process, timeout=15)
+    assert answer.code == 128 + number, answer
+    assert "stopped" in answer.content["error"]
+    assert all_gone(started, 5)
+
+
+def test_two_runs_at_once_end_well(alone, model, make_experiment, reference, tmp_path):
+    experiment = make_experiment(tmp_path / "MyExperiment")
+    fresh = CommandLine(alone.environment | {"PREFECT_HOME": str(tmp_path / "prefect")})
+    command = ("run", experiment, "--model", model)
+    with fresh.running(*command) as first, fresh.running(*command) as second:
+        answers = [answer_of(process) for process in (first, second)]
+    assert [answer.code for answer in answers] == [0, 0]
+    assert tables_of(experiment) == reference

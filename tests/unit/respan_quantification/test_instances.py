@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from tests.unit.respan_quantification.phantoms import CONFOCAL, FINE, Scene, params
 
+from respan_common.geometry import VoxelSpacing
 from respan_common.schemes import SCHEMES
 from respan_quantification.classes import ClassImage
-from respan_quantification.instances import spine_instances
+from respan_quantification.instances import spine_instances, split_at_waists
 
 
 def instances(scene, scheme=3, **changes):
@@ -85,3 +86,13 @@ def test_spines_that_share_a_corner_are_one_component():
 
 def test_no_spine_class_gives_no_instance():
     assert instances(two_balls(0.6), scheme=2).max() == 0
+
+
+def test_a_field_of_specks_is_divided_without_a_voxel_lost_and_in_the_images_own_grid(monkeypatch):
+    spacing = VoxelSpacing(1.0, 0.1, 0.1)
+    specks = np.random.default_rng(0).random((12, 60, 60)) < 0.4
+    monkeypatch.setattr("respan_quantification.instances._MOST_FINE_VOXELS", specks.size)
+    parts = split_at_waists(specks, spacing, params())
+    assert np.array_equal(parts > 0, specks)
+    sizes = np.bincount(parts.ravel())[1:]
+    assert len(sizes) == 1 or sizes.min() >= spacing.voxels_in(0.03)

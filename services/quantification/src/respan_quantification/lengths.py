@@ -76,6 +76,8 @@ def _tip(spine: Mask, base: tuple[int, int, int], spacing: VoxelSpacing) -> tupl
     )
     index = np.argwhere(spine)
     inside_um = way_um[tuple(index.T)]
+    # A part of the spine that hangs on by nothing has no way to it, and no tip.
+    index, inside_um = index[np.isfinite(inside_um)], inside_um[np.isfinite(inside_um)]
     far = index[inside_um >= 0.9 * inside_um.max()]
     straight_um = np.linalg.norm(spacing.points_um(far - np.array(base)), axis=1)
     # Of a cap of equally far voxels, the middle one; its rim is a little farther.

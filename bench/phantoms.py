@@ -1,9 +1,11 @@
 """Analyze phantoms that no model was trained on, and score the spines against exact truth.
 
     python -m bench.phantoms [--kind two-photon] [--images 4] [--model NAME|DIR] [--seed 9000]
+                             [--json metrics.json] [--sweep]
 
 Truth are the spines that the optics can resolve (column `resolvable`); a found head within
-0.75 µm of a true one is that spine, one to one.
+0.75 µm of a true one is that spine, one to one. `--sweep` shows what a larger least head volume
+would change: how a model's own least volume (its card's operating point) is chosen.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import pandas as pd
 from respan_orchestrator.demo import compare_tables
 
 SNRS = ("easy", "typical", "hard")
+LEAST_VOLUMES_UM3 = (0.0, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 
 def respan(*arguments: str) -> dict[str, object]:
@@ -29,21 +32,13 @@ def respan(*arguments: str) -> dict[str, object]:
     return dict(json.loads(answer.stdout))
 
 
-def analyze(work: Path, kind: str, snr: str, images: int, seed: int, model: str) -> pd.DataFrame:
-    """Make, analyze and score `images` volumes; one row each."""
+def analyze(
+    work: Path, kind: str, snr: str, images: int, seed: int, model: str
+) -> list[tuple[Path, Path]]:
+    """Make and analyze `images` volumes; the tables of found and true spines of each."""
     phantoms, folder = work / f"phantoms_{snr}", work / f"experiment_{snr}"
-    respan(
-        "synth",
-        str(phantoms),
-        "--kind",
-        kind,
-        "--images",
-        str(images),
-        "--snr",
-        snr,
-        "--seed",
-        str(seed),
-    )
+    options = ("--kind", kind, "--images", str(images), "--snr", snr, "--seed", str(seed))
+    respan("synth", str(phantoms), *options)
     folder.mkdir()
     (folder / "Analysis_Settings.yml").write_text("Parameters:\n  neuron_channel: 1\n")
     names = []
@@ -51,40 +46,51 @@ def analyze(work: Path, kind: str, snr: str, images: int, seed: int, model: str)
         path.rename(folder / path.name)
         names.append(path.stem)
     respan("run", str(folder), *(["--model", model] if model else []))
-    rows = [
-        compare_tables(
+    return [
+        (
             folder / "Tables" / f"{name}_detected_spines.csv",
             phantoms / "truth" / f"{name}_spines.csv",
         )
         for name in names
     ]
-    return pd.DataFrame(rows)
+
+
+def score(tables: list[tuple[Path, Path]], least_um3: float) -> dict[str, float]:
+    """Agreement over all volumes, counting found heads of at least a volume."""
+    counts = pd.DataFrame([compare_tables(found, true, least_um3) for found, true in tables])
+    found, true, same = (int(counts[name].sum()) for name in ("found", "true", "matched"))
+    return {
+        "found": found,
+        "true": true,
+        "same": same,
+        "precision": round(same / max(found, 1), 3),
+        "recall": round(same / max(true, 1), 3),
+        "f1": round(2 * same / max(found + true, 1), 3),
+    }
 
 
 def main() -> None:
-    """Print a table: one row per noise level."""
+    """Print a table: one row per noise level, and per least volume with --sweep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", default="two-photon", choices=("two-photon", "confocal"))
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--seed", type=int, default=9000)
     parser.add_argument("--model", default="")
+    parser.add_argument("--json", type=Path, help="file for the figures without a sweep")
+    parser.add_argument("--sweep", action="store_true")
     arguments = parser.parse_args()
-    print(f"{'snr':<10}{'found':>7}{'true':>7}{'same':>7}{'precision':>11}{'recall':>8}{'F1':>7}")
+    metrics = {}
     with tempfile.TemporaryDirectory() as scratch:
         for snr in SNRS:
-            counts = analyze(
-                Path(scratch),
-                arguments.kind,
-                snr,
-                arguments.images,
-                arguments.seed,
-                arguments.model,
-            )
-            found, true, same = (int(counts[name].sum()) for name in ("found", "true", "matched"))
-            shares = (same / max(found, 1), same / max(true, 1), 2 * same / max(found + true, 1))
-            print(
-                f"{snr:<10}{found:>7}{true:>7}{same:>7}{shares[0]:>11.3f}{shares[1]:>8.3f}{shares[2]:>7.3f}"
-            )
+            options = (arguments.kind, snr, arguments.images, arguments.seed, arguments.model)
+            tables = analyze(Path(scratch), *options)
+            metrics[f"phantoms, {snr}"] = score(tables, 0.0)
+            for least_um3 in LEAST_VOLUMES_UM3 if arguments.sweep else (0.0,):
+                print(
+                    f"{snr:<8} head >= {least_um3:4.2f} µm³  {score(tables, least_um3)}", flush=True
+                )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(metrics, indent=1))
 
 
 if __name__ == "__main__":

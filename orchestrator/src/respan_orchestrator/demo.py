@@ -98,9 +98,13 @@ def _make_image(image: _DemoImage, sub_folder: Path, truth: Path, *, quiet: bool
         shutil.move(made, sub_folder / f"{image.name}.tif")
 
 
-def compare_tables(table: Path, truth: Path) -> dict[str, Any]:
-    """Spines of a table that are spines of a phantom's truth table, one to one."""
+def compare_tables(table: Path, truth: Path, least_head_um3: float = 0.0) -> dict[str, Any]:
+    """Spines of a table that are spines of a phantom's truth table, one to one.
+
+    Found heads smaller than `least_head_um3` do not count.
+    """
     found, true = pd.read_csv(table), pd.read_csv(truth)
+    found = found[found["head_vol"] >= least_head_um3]
     # Spines that the optics hide in the shaft's own light are no one's to find.
     true = true[true["resolvable"]]
     result = agreement(_heads(found), _heads(true), MATCH_LIMIT_UM)

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from respan.v1 import stage_pb2
+from respan_common.convert import validated
 from respan_common.errors import InputError
 from respan_common.events import Event, Progress, Reporter
+from respan_common.model_folders import ModelFolder
+from respan_common.params import QuantificationParams
 from respan_common.records import (
     StageKey,
     StageRecord,
@@ -69,13 +72,8 @@ def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Find dendrites and spines, in the restored image if there is one."""
     group = _segmented_group(job)
     spacing = open_volume(job.store, group).spacing
-    params = job.settings.segmentation
-    model = (
-        models.find_model(params.model, job.model_roots)
-        if params.model
-        else models.nearest_model(spacing, job.model_roots)
-    )
-    params = params.model_copy(update={"model": str(model.path)})
+    model = _chosen_model(job)
+    params = job.settings.segmentation.model_copy(update={"model": str(model.path)})
     outcome = call_stage(job.name, "segmentation", clients.segment(job.store, group, params), pool)
     warning = "" if params.model_spacing_um else models.spacing_warning(model, spacing)
     return outcome.model_copy(
@@ -84,8 +82,20 @@ def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
 
 
 def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
-    """Measure spines and dendrites."""
-    request = clients.quantify(job.store, job.settings.quantification)
+    """Measure spines and dendrites.
+
+    What the settings leave open is taken from the operating point in the model's card, if it has
+    one: the least volume above which its finds can be believed, say.
+    """
+    params = job.settings.quantification
+    given = params.model_dump(exclude_unset=True)
+    point = _chosen_model(job).card.get("operating_point", {})
+    return quantify_with(job, validated(QuantificationParams, {**point, **given}), pool)
+
+
+def quantify_with(job: ImageJob, params: QuantificationParams, pool: ServicePool) -> StageOutcome:
+    """Measure spines and dendrites with these very parameters."""
+    request = clients.quantify(job.store, params)
     return call_stage(job.name, "quantification", request, pool)
 
 
@@ -166,6 +176,14 @@ def _files_of(record: StageRecord) -> list[Path]:
 def _ingest_job(job: ImageJob) -> ingesting.IngestJob:
     described = ingesting.ingest_job(ImageFile(job.image), job.settings)
     return replace(described, store=job.store)
+
+
+def _chosen_model(job: ImageJob) -> ModelFolder:
+    name = job.settings.segmentation.model
+    if name:
+        return models.find_model(name, job.model_roots)
+    spacing = open_volume(job.store, _segmented_group(job)).spacing
+    return models.nearest_model(spacing, job.model_roots)
 
 
 def _segmented_group(job: ImageJob) -> str:

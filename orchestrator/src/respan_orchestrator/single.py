@@ -70,7 +70,7 @@ def quantify_file(request: FileRequest, labels: Path, scheme: int) -> FileOutcom
     stages = [analysis.ingest(job)]
     bring_labels(job.store, labels, scheme, SilentReporter())
     with service_pool(OrchestratorSettings(), _roots(job), request.device) as pool:
-        stages.append(analysis.quantify(job, pool))
+        stages.append(analysis.quantify_with(job, job.settings.quantification, pool))
     written = export_tables(job.store, request.out / "Tables")
     return FileOutcome(written + export_swc(job.store, request.out / "SWC_files"), stages)
 

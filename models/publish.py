@@ -28,7 +28,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {"min_dendrite_volume_um3": 3.0},
     "confocal": {"min_dendrite_volume_um3": 3.0},
 }
-"""Quantification parameters for what the settings leave open, chosen on phantoms (bench.phantoms)."""
+"""Quantification parameters where the settings leave them open; chosen by bench.phantoms."""
 
 
 def card(name: str, model: Path, metrics: dict[str, Any]) -> dict[str, Any]:

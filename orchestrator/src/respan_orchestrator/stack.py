@@ -18,10 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from respan_common.errors import CapacityError, InputError
+from respan_common.health import is_serving
 from respan_common.records import write_text_durably
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 
@@ -194,18 +192,8 @@ def _wait_for(started: Sequence[StackProcess]) -> None:
 
 
 def _is_healthy(process: StackProcess) -> bool:
-    checks: dict[bool, Callable[[str], bool]] = {True: _serves, False: _serves_http}
+    checks: dict[bool, Callable[[str], bool]] = {True: is_serving, False: _serves_http}
     return not process.address or checks[process.name in SERVICES](process.address)
-
-
-def _serves(address: str) -> bool:
-    with grpc.insecure_channel(address) as channel:
-        try:
-            stub = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _serves_http(url: str) -> bool:

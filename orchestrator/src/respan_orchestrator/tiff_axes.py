@@ -112,8 +112,8 @@ def _refuse_others(axes: str, shape: tuple[int, ...]) -> None:
         raise InputError(f"axes {axes} of sizes {shape} are no image; {_WAY_OUT}")
     if sizes.get("T", 1) > 1:
         raise InputError(
-            f"the file has {sizes['T']} time points; save each as a file of its own and use "
-            f"`respan track`, or, if they are z slices, say so with Parameters: axes "
+            f"the file has {sizes['T']} time points; save each as a file of its own, or, "
+            f"if they are z slices, say so with Parameters: axes "
             f"({axes.replace('T', 'Z') if 'Z' not in axes else axes})"
         )
     others = "".join(axis for axis in axes if axis not in "TZCYX")

@@ -186,7 +186,7 @@ def test_flipped_bits_in_compressed_data_never_pass_silently(tmp_path):
         (np.zeros((5, 8, 9)), {}, "type float64.*Image > Type"),
         (np.zeros((5, 8, 9), "complex64"), {}, "complex64"),
         (np.zeros((5, 8, 9), bool), {}, "bool"),
-        (ramp(3, 5, 8, 9), IJ | axes_of("TZYX"), "3 time points.*respan track"),
+        (ramp(3, 5, 8, 9), IJ | axes_of("TZYX"), "3 time points.*a file of its own"),
         (ramp(5, 8, 9), IJ | axes_of("TYX"), r"5 time points.*Parameters: axes \(ZYX\)"),
         (ramp(4, 4, 8, 9), {}, "unclear which axis.*Parameters: axes"),
         (ramp(2, 3, 4, 8, 9), {}, "unclear what the axes"),

@@ -1,6 +1,6 @@
 """What one phantom is to look like: optics, detector and scenery, drawn once per volume.
 
-Numbers and their sources are in the documentation of phantoms. Anything that a microscope's owner
+Numbers and their sources are in docs/phantoms.md. Anything that a microscope's owner
 could change is a field here, so `snr="mixed"` can vary all of it.
 """
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
+from prefect.client.orchestration import get_client
 from tests.flow.fake_services import FakeServices
 
 from respan_common.errors import InputError, ModelError
@@ -154,3 +156,24 @@ def test_a_signal_stops_the_run_even_where_another_error_hides_it(
     with pytest.raises(KeyboardInterrupt):
         analyze(AnalysisRequest(experiment=str(experiment)))
     assert services.stages_of("cell2") == []
+
+
+def test_a_runs_page_shows_how_far_each_image_is(services, experiment):
+    outcome_of(experiment, only=["cell2"])
+    with get_client(sync_client=True) as client:
+        found = httpx.post(f"{client.api_url}artifacts/filter", json={}, timeout=30).json()
+    shown = [one for one in found if one["type"] == "progress" and "cell2" in one["description"]]
+    described = {one["description"] for one in shown}
+    assert described >= {"cell2: segmentation", "cell2: quantification"}
+    assert {float(one["data"]) for one in shown} == {100.0}
+
+
+def test_a_models_operating_point_fills_what_the_settings_leave_open(services, experiment, model):
+    card = model / "card.json"
+    card.write_text('{"operating_point": {"min_dendrite_volume_um3": 3, "max_neck_length_um": 2}}')
+    try:
+        outcome_of(experiment, only=["cell1"], overrides=["quantification.max_neck_length_um=5"])
+    finally:
+        card.unlink()
+    params = services.requests[-1].params
+    assert (params.min_dendrite_volume_um3, params.max_neck_length_um) == (3, 5)

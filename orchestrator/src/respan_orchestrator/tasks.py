@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
@@ -14,10 +18,14 @@ from respan_orchestrator import analysis
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.clients import Request, StageUnavailableError
 from respan_orchestrator.outcomes import StageOutcome
+from respan_orchestrator.progress import StageNews, listening
 from respan_orchestrator.services import ServicePool
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_UPDATE_S = 3.0
+"""Least time between two updates of a page."""
 
 
 def is_unavailable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -37,6 +45,29 @@ def _remote_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     )
 
 
+@contextmanager
+def _progress_on_page(name: str) -> Iterator[None]:
+    """Show on the run's page how far the stages of an image are, updated every few seconds."""
+    artifact: UUID | None = None
+    last = float("-inf")
+
+    def hear(news: StageNews) -> None:
+        nonlocal artifact, last
+        if news.image != name or not news.total or time.monotonic() - last < _UPDATE_S:
+            return
+        last = time.monotonic()
+        percent, text = 100 * news.done / news.total, f"{name}: {news.stage}"
+        if artifact is None:
+            artifact = cast(UUID, create_progress_artifact(percent, description=text))
+        else:
+            update_progress_artifact(artifact, percent, description=text)
+
+    with listening(hear):
+        yield
+    if artifact is not None:
+        update_progress_artifact(artifact, 100.0)
+
+
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest(job: ImageJob) -> StageOutcome:
     """Bring the image file into the store."""
@@ -46,19 +77,22 @@ def ingest(job: ImageJob) -> StageOutcome:
 @_remote_task("restore")
 def restore(job: ImageJob, pool: ServicePool) -> StageOutcome | None:
     """Restore channels, if the settings ask for it."""
-    return analysis.restore(job, pool)
+    with _progress_on_page(job.name):
+        return analysis.restore(job, pool)
 
 
 @_remote_task("segment")
 def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Find dendrites and spines."""
-    return analysis.segment(job, pool)
+    with _progress_on_page(job.name):
+        return analysis.segment(job, pool)
 
 
 @_remote_task("quantify")
 def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Measure spines and dendrites."""
-    return analysis.quantify(job, pool)
+    with _progress_on_page(job.name):
+        return analysis.quantify(job, pool)
 
 
 @task(name="export", cache_policy=NO_CACHE)
@@ -70,4 +104,5 @@ def export(job: ImageJob) -> StageOutcome:
 @_remote_task("train")
 def train(name: str, request: Request, pool: ServicePool) -> StageOutcome:
     """Train a model."""
-    return analysis.call_stage(name, "training", request, pool)
+    with _progress_on_page(name):
+        return analysis.call_stage(name, "training", request, pool)

@@ -43,7 +43,9 @@ def respan(private: dict[str, str]) -> Iterator[CommandLine]:
             patch.delenv(name, raising=False)
         patch.setenv("PREFECT_HOME", private["PREFECT_HOME"])
         with flow_server():
-            yield CommandLine(private | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]})
+            url = os.environ.pop("PREFECT_API_URL")  # other commands bring servers of their own
+            yield CommandLine(private | {"PREFECT_API_URL": url})
+            os.environ["PREFECT_API_URL"] = url
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tables(
         assert becomes_true(record(experiment, "cell1", stage).exists, 120)
         started = descendants(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
-    assert len(started) >= 2
+    assert started
     assert all_gone(started, 20)
     assert tables_of(experiment) != reference
     again = respan("run", experiment, "--model", model)

@@ -1,11 +1,11 @@
 """Train the small models that ship with the project, on phantoms alone.
 
-    python models/train.py two-photon            # everything, about 50 minutes on two cores
+    python models/train.py two-photon            # everything, about half an hour on one core
     python models/train.py confocal --threads 4
     python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
 
 Run it again after an interruption: volumes that are there stay, and the training goes on from its
-last epoch. A smaller or larger --epochs than before continues the same training, with the learning
+last epoch. The shipped models were made with --threads 1. A smaller or larger --epochs than before continues the same training, with the learning
 rate falling towards the new end. The model ends up in WORK/model/NAME.
 """
 
@@ -75,8 +75,8 @@ RECIPES = {
         shape=[24, 256, 256],
         patch_size=[12, 128, 128],
         features=[12, 24, 48, 96, 128],
-        volumes=60,
-        epochs=32,
+        volumes=70,
+        epochs=20,
         seed=1001,
     ),
     "confocal": Recipe(
@@ -86,7 +86,7 @@ RECIPES = {
         patch_size=[24, 96, 96],
         features=[12, 24, 48, 96],
         volumes=50,
-        epochs=32,
+        epochs=18,
         seed=2001,
     ),
 }

@@ -5,8 +5,9 @@
     python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
 
 Run it again after an interruption: volumes that are there stay, and the training goes on from its
-last epoch. The shipped models were made with --threads 1. A smaller or larger --epochs than before continues the same training, with the learning
-rate falling towards the new end. The model ends up in WORK/model/NAME.
+last epoch. A smaller or larger --epochs than before continues the same training, with the learning
+rate falling towards the new end. The model ends up in WORK/model/NAME. The shipped models were made
+with --threads 1.
 """
 
 from __future__ import annotations

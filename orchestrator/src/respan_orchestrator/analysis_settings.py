@@ -85,6 +85,17 @@ class AnalysisSettings(BaseModel):
     entries: tuple[Entry, ...] = ()
     """The keys as they were written."""
 
+    @property
+    def model_folders(self) -> list[Path]:
+        """Folders of the models that are named by a path, so that a service may open them."""
+        named = (
+            self.segmentation.model,
+            self.restoration.axial_model,
+            *self.restoration.care_models.values(),
+        )
+        paths = [Path(name).expanduser().absolute() for name in named if name]
+        return [path if path.is_dir() else path.parent for path in paths if path.exists()]
+
 
 @dataclass
 class _Translation:

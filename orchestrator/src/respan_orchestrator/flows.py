@@ -166,17 +166,8 @@ def _failure(sub_folder: SubFolder, image: ImageFile, error: str) -> ImageOutcom
 
 def _model_folders(experiment: Experiment, request: AnalysisRequest) -> list[Path]:
     """Folders of models that settings name, so that started services may open them."""
-    named = [request.model]
-    for settings in readable_settings(experiment, request):
-        restoration = settings.restoration
-        named += [settings.segmentation.model, restoration.axial_model]
-        named += restoration.care_models.values()
-    paths = [Path(name).expanduser() for name in named if name]
-    return [
-        path.absolute() if path.is_dir() else path.absolute().parent
-        for path in paths
-        if path.exists()
-    ]
+    every = readable_settings(experiment, request)
+    return [folder for settings in every for folder in settings.model_folders]
 
 
 def _warnings(experiment: Experiment, request: AnalysisRequest) -> list[str]:

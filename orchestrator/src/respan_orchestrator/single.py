@@ -46,7 +46,9 @@ def restore_file(request: FileRequest) -> FileOutcome:
     if job.settings.restoration.is_empty:
         raise InputError("nothing to restore: give a CARE model (--model) or --axial-model")
     stages = [analysis.ingest(job)]
-    with service_pool(OrchestratorSettings(), _roots(job), request.device) as pool:
+    with service_pool(
+        OrchestratorSettings(), [job.sub_folder, *job.settings.model_folders], request.device
+    ) as pool:
         stages += [outcome for outcome in (analysis.restore(job, pool),) if outcome]
     target = request.out / f"{job.name}_restored.tif"
     written = export_image_tiff(open_volume(job.store, "restored"), target, SilentReporter())
@@ -57,7 +59,9 @@ def segment_file(request: FileRequest) -> FileOutcome:
     """Write OUT/{stem}_labels.tif."""
     job = _job(request)
     stages = [analysis.ingest(job)]
-    with service_pool(OrchestratorSettings(), _roots(job), request.device) as pool:
+    with service_pool(
+        OrchestratorSettings(), [job.sub_folder, *job.settings.model_folders], request.device
+    ) as pool:
         stages += [outcome for outcome in (analysis.restore(job, pool),) if outcome]
         stages.append(analysis.segment(job, pool))
     target = request.out / f"{job.name}_labels.tif"
@@ -69,7 +73,9 @@ def quantify_file(request: FileRequest, labels: Path, scheme: int) -> FileOutcom
     job = _job(request)
     stages = [analysis.ingest(job)]
     bring_labels(job.store, labels, scheme, SilentReporter())
-    with service_pool(OrchestratorSettings(), _roots(job), request.device) as pool:
+    with service_pool(
+        OrchestratorSettings(), [job.sub_folder, *job.settings.model_folders], request.device
+    ) as pool:
         stages.append(analysis.quantify_with(job, job.settings.quantification, pool))
     written = export_tables(job.store, request.out / "Tables")
     return FileOutcome(written + export_swc(job.store, request.out / "SWC_files"), stages)
@@ -98,11 +104,3 @@ def _settings(request: FileRequest) -> AnalysisSettings:
         raise InputError("voxels must be as wide as they are high: y and x of --spacing differ")
     said = {"input_z_um": request.spacing.z_um, "input_xy_um": request.spacing.x_um}
     return settings.model_copy(update={**said, "voxel_size_from": "settings"})
-
-
-def _roots(job: ImageJob) -> list[Path]:
-    """Folders that started services may open: the results', and those of the models."""
-    restoration, segmentation = job.settings.restoration, job.settings.segmentation
-    named = [*restoration.care_models.values(), restoration.axial_model, segmentation.model]
-    paths = [Path(name).expanduser().absolute() for name in named if name]
-    return [job.sub_folder, *(path if path.is_dir() else path.parent for path in paths)]

@@ -32,6 +32,7 @@ _OVERRIDES: dict[str, st.SearchStrategy[Any]] = {
     "step_size": st.none() | st.floats(0.01, 1),
     "seed": st.integers(0, 2**31 - 1),
     "model_spacing_um": st.none() | st.lists(EDGES_UM, min_size=3, max_size=3),
+    "resolution_um": st.none() | st.lists(EDGES_UM, min_size=3, max_size=3),
     "spacing_um": st.none() | st.lists(EDGES_UM, min_size=3, max_size=3),
     "features_per_stage": st.none() | st.lists(_SIZES, min_size=1, max_size=6),
 }

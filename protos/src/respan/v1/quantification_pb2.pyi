@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from respan.v1 import stage_pb2 as _stage_pb2
 import builtins as _builtins
 import sys
@@ -57,6 +59,11 @@ class QuantificationParams(_message.Message):
     SPLIT_MERGE_DEPTH_UM_FIELD_NUMBER: _builtins.int
     GENERATE_NECKS_FIELD_NUMBER: _builtins.int
     MAX_NECK_LENGTH_UM_FIELD_NUMBER: _builtins.int
+    SPLIT_HEADS_FIELD_NUMBER: _builtins.int
+    RESOLUTION_UM_FIELD_NUMBER: _builtins.int
+    DENSITY_WINDOW_UM_FIELD_NUMBER: _builtins.int
+    MESHES_FIELD_NUMBER: _builtins.int
+    DISTANCE_MAPS_FIELD_NUMBER: _builtins.int
     channel: _builtins.int
     min_dendrite_volume_um3: _builtins.float
     min_spine_volume_um3: _builtins.float
@@ -68,6 +75,14 @@ class QuantificationParams(_message.Message):
     split_merge_depth_um: _builtins.float
     generate_necks: _builtins.bool
     max_neck_length_um: _builtins.float
+    split_heads: _builtins.bool
+    density_window_um: _builtins.float
+    meshes: _builtins.bool
+    distance_maps: _builtins.bool
+    @_builtins.property
+    def resolution_um(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Three values (z, y, x), or none: two voxels."""
+
     def __init__(
         self,
         *,
@@ -81,13 +96,22 @@ class QuantificationParams(_message.Message):
         split_merge_depth_um: _builtins.float | None = ...,
         generate_necks: _builtins.bool | None = ...,
         max_neck_length_um: _builtins.float | None = ...,
+        split_heads: _builtins.bool | None = ...,
+        resolution_um: _abc.Iterable[_builtins.float] | None = ...,
+        density_window_um: _builtins.float | None = ...,
+        meshes: _builtins.bool | None = ...,
+        distance_maps: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_spine_splitting", b"_spine_splitting", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "spine_splitting", b"spine_splitting", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_spine_splitting", b"_spine_splitting", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "spine_splitting", b"spine_splitting", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "resolution_um", b"resolution_um", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__channel: _TypeAlias = _typing.Literal["channel"]  # noqa: Y015
     _WhichOneofArgType__channel: _TypeAlias = _typing.Literal["_channel", b"_channel"]  # noqa: Y015
+    _WhichOneofReturnType__density_window_um: _TypeAlias = _typing.Literal["density_window_um"]  # noqa: Y015
+    _WhichOneofArgType__density_window_um: _TypeAlias = _typing.Literal["_density_window_um", b"_density_window_um"]  # noqa: Y015
+    _WhichOneofReturnType__distance_maps: _TypeAlias = _typing.Literal["distance_maps"]  # noqa: Y015
+    _WhichOneofArgType__distance_maps: _TypeAlias = _typing.Literal["_distance_maps", b"_distance_maps"]  # noqa: Y015
     _WhichOneofReturnType__generate_necks: _TypeAlias = _typing.Literal["generate_necks"]  # noqa: Y015
     _WhichOneofArgType__generate_necks: _TypeAlias = _typing.Literal["_generate_necks", b"_generate_necks"]  # noqa: Y015
     _WhichOneofReturnType__max_neck_length_um: _TypeAlias = _typing.Literal["max_neck_length_um"]  # noqa: Y015
@@ -96,6 +120,8 @@ class QuantificationParams(_message.Message):
     _WhichOneofArgType__max_spine_distance_um: _TypeAlias = _typing.Literal["_max_spine_distance_um", b"_max_spine_distance_um"]  # noqa: Y015
     _WhichOneofReturnType__max_spine_volume_um3: _TypeAlias = _typing.Literal["max_spine_volume_um3"]  # noqa: Y015
     _WhichOneofArgType__max_spine_volume_um3: _TypeAlias = _typing.Literal["_max_spine_volume_um3", b"_max_spine_volume_um3"]  # noqa: Y015
+    _WhichOneofReturnType__meshes: _TypeAlias = _typing.Literal["meshes"]  # noqa: Y015
+    _WhichOneofArgType__meshes: _TypeAlias = _typing.Literal["_meshes", b"_meshes"]  # noqa: Y015
     _WhichOneofReturnType__min_dendrite_volume_um3: _TypeAlias = _typing.Literal["min_dendrite_volume_um3"]  # noqa: Y015
     _WhichOneofArgType__min_dendrite_volume_um3: _TypeAlias = _typing.Literal["_min_dendrite_volume_um3", b"_min_dendrite_volume_um3"]  # noqa: Y015
     _WhichOneofReturnType__min_spine_volume_um3: _TypeAlias = _typing.Literal["min_spine_volume_um3"]  # noqa: Y015
@@ -104,10 +130,16 @@ class QuantificationParams(_message.Message):
     _WhichOneofArgType__remove_border_spines: _TypeAlias = _typing.Literal["_remove_border_spines", b"_remove_border_spines"]  # noqa: Y015
     _WhichOneofReturnType__spine_splitting: _TypeAlias = _typing.Literal["spine_splitting"]  # noqa: Y015
     _WhichOneofArgType__spine_splitting: _TypeAlias = _typing.Literal["_spine_splitting", b"_spine_splitting"]  # noqa: Y015
+    _WhichOneofReturnType__split_heads: _TypeAlias = _typing.Literal["split_heads"]  # noqa: Y015
+    _WhichOneofArgType__split_heads: _TypeAlias = _typing.Literal["_split_heads", b"_split_heads"]  # noqa: Y015
     _WhichOneofReturnType__split_merge_depth_um: _TypeAlias = _typing.Literal["split_merge_depth_um"]  # noqa: Y015
     _WhichOneofArgType__split_merge_depth_um: _TypeAlias = _typing.Literal["_split_merge_depth_um", b"_split_merge_depth_um"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channel) -> _WhichOneofReturnType__channel | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__density_window_um) -> _WhichOneofReturnType__density_window_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distance_maps) -> _WhichOneofReturnType__distance_maps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__generate_necks) -> _WhichOneofReturnType__generate_necks | None: ...
     @_typing.overload
@@ -117,6 +149,8 @@ class QuantificationParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_spine_volume_um3) -> _WhichOneofReturnType__max_spine_volume_um3 | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__meshes) -> _WhichOneofReturnType__meshes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_dendrite_volume_um3) -> _WhichOneofReturnType__min_dendrite_volume_um3 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_spine_volume_um3) -> _WhichOneofReturnType__min_spine_volume_um3 | None: ...
@@ -124,6 +158,8 @@ class QuantificationParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__remove_border_spines) -> _WhichOneofReturnType__remove_border_spines | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spine_splitting) -> _WhichOneofReturnType__spine_splitting | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split_heads) -> _WhichOneofReturnType__split_heads | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__split_merge_depth_um) -> _WhichOneofReturnType__split_merge_depth_um | None: ...
 

@@ -115,6 +115,17 @@ class QuantificationParams(StageParams):
     """Find a path to the dendrite for spines whose neck the model did not see."""
     max_neck_length_um: PositiveFloat = 4.0
     """Longest neck that is inferred."""
+    split_heads: bool = True
+    """Find head and neck from the spine's own thickness where the model has no neck class."""
+    resolution_um: SpacingZyx | None = None
+    """The microscope's resolution (z, y, x), full width at half maximum; what is thinner is
+    flagged. Absent: two voxels."""
+    density_window_um: PositiveFloat = 10.0
+    """Stretch of dendrite around a spine in which its local density counts."""
+    meshes: bool = False
+    """Keep the mesh of every spine, head and neck."""
+    distance_maps: bool = False
+    """Keep images of the distance to the dendrite and along it."""
 
     @model_validator(mode="after")
     def _volumes_in_order(self) -> QuantificationParams:

@@ -82,8 +82,13 @@ class Draft:
         spacing: VoxelSpacing,
         dtype: DTypeLike,
         channel_names: Sequence[str],
+        *,
+        averaged: bool = True,
     ) -> LevelWriter:
-        """Start, or take up again, an image group ("" is the raw image, of a new store only)."""
+        """Start, or take up again, an image group ("" is the raw image, of a new store only).
+
+        `averaged`: whether coarse levels hold means. Where NaN says "nothing here" they must not.
+        """
         assert group or self.is_new_store, "the raw image would replace everything in its store"
         writer = LevelWriter(self.folder / group, shape_czyx, dtype)
 
@@ -96,9 +101,10 @@ class Draft:
                 channel_names,
                 windows,
                 writer.dtype,
+                averaged=averaged,
             )
 
-        self._groups[group] = _Group(writer, spacing, averaged=True, attributes=attributes)
+        self._groups[group] = _Group(writer, spacing, averaged, attributes)
         return writer
 
     def labels(
@@ -326,6 +332,7 @@ def _windows(folder: Path, level: int) -> list[tuple[float, float]]:
     """Grey values (1st and 99.8th percentile of the coarsest level) for a viewer's contrast."""
     windows = []
     for values in read_level(folder, level):
-        low, high = np.percentile(values, (1.0, 99.8))
+        known = values[~np.isnan(values)]
+        low, high = np.percentile(known, (1.0, 99.8)) if known.size else (0.0, 1.0)
         windows.append((float(low), float(high)))
     return windows

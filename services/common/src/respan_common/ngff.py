@@ -77,6 +77,8 @@ def image_attributes(
     channel_names: Sequence[str],
     windows: Sequence[tuple[float, float]],
     dtype: np.dtype[Any],
+    *,
+    averaged: bool = True,
 ) -> dict[str, Any]:
     """Attributes of an image group with axes (c, z, y, x).
 
@@ -97,7 +99,7 @@ def image_attributes(
         }
         for number, (label, (low, high)) in enumerate(zip(channel_names, windows, strict=True))
     ]
-    scales = multiscales(name, spacing, factors, has_channels=True, averaged=True)
+    scales = multiscales(name, spacing, factors, has_channels=True, averaged=averaged)
     return {"ome": {"version": VERSION, "multiscales": scales, "omero": {"channels": channels}}}
 
 

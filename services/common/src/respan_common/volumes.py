@@ -210,6 +210,11 @@ class LevelWriter:
         target = (channel - 1, *box) if len(self.shape) == 4 else box
         self._array[target] = values.astype(self.dtype, copy=False)
 
+    def read(self, box: Box, channel: int = 1) -> NDArray[Any]:
+        """Voxels that were written before; only for the stage that writes them."""
+        array = _open_for_reading(self.folder / "0")
+        return np.asarray(array[(channel - 1, *box) if array.ndim == 4 else box].read().result())
+
 
 def build_pyramid(folder: Path, factors: Sequence[Zyx], *, averaged: bool) -> None:
     """Write the coarser levels of a group from its level 0.

@@ -13,7 +13,6 @@ import errno
 import logging
 import multiprocessing
 import os
-import resource
 import signal
 import threading
 import time
@@ -23,12 +22,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 from respan_common.errors import CancelledError, CapacityError, InputError, RespanError
 from respan_common.events import Accepted, Event, Reporter, StageResult
 from respan_common.logs import configure_logging
+from respan_common.processes import die_with_parent, forget_peak_memory, peak_rss_mb
 from respan_common.records import StageRecord
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,6 @@ Stage = Callable[[Any, Reporter], StageRecord | StageResult]
 _POLL_S = 0.1
 _STOP_GRACE_S = 1.2
 _START_TIMEOUT_S = 120.0
-_PR_SET_PDEATHSIG = 1
 
 
 class WorkerLostError(RespanError):
@@ -248,7 +246,7 @@ def _serve(
     connection: Connection, stop: Any, keep_alive_s: float, log_level: str, log_json: bool
 ) -> None:
     """Life of the worker process."""
-    _die_with_parent()
+    die_with_parent()
     # A group of its own: Ctrl-C is the server's to handle, and what a stage starts ends with it.
     os.setpgrp()
     configure_logging(log_level, log_json)
@@ -263,7 +261,7 @@ def _serve(
 
 def _outcome(task: _Task, report: Reporter) -> StageResult | RespanError | _Bug:
     started = time.monotonic()
-    _forget_peak_memory()
+    forget_peak_memory()
     try:
         result = _as_result(task.stage(task.job, report), started)
     except RespanError as error:
@@ -285,7 +283,7 @@ def _as_result(outcome: StageRecord | StageResult, started: float) -> StageResul
             outcome.numbers,
             outcome.skipped,
             seconds,
-            _peak_rss_mb(),
+            peak_rss_mb(),
             outcome.warnings,
         )
     return StageResult(
@@ -293,7 +291,7 @@ def _as_result(outcome: StageRecord | StageResult, started: float) -> StageResul
         numbers=dict(outcome.numbers),
         skipped=outcome.is_old,
         seconds=seconds,
-        peak_rss_mb=_peak_rss_mb(),
+        peak_rss_mb=peak_rss_mb(),
         warnings=tuple(outcome.warnings),
     )
 
@@ -307,28 +305,3 @@ def _os_error(error: OSError) -> RespanError | _Bug:
             f"not allowed to write or read{where}: make the folder writable for this user"
         )
     return _Bug(traceback.format_exc())
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the server dies, however it dies (Linux only)."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except (OSError, AttributeError):
-        logger.debug("this system cannot tie the worker's life to the server's")
-
-
-def _forget_peak_memory() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        logger.debug("the peak memory is that of the whole process, not of one stage")
-
-
-def _peak_rss_mb() -> float:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -21,7 +21,43 @@ def components(mask: NDArray[np.bool_]) -> Labels:
     Voxels that share only an edge or a corner belong together: a thin oblique dendrite in a
     stack with coarse z steps has no other contact from one slice to the next.
     """
+    try:
+        return _components(mask)
+    except RuntimeError:  # cc3d 4.1 reserves too few numbers for a lattice of dots in one plane
+        return _components(np.pad(mask, (0, 1)))[tuple(slice(size) for size in mask.shape)]
+
+
+def _components(mask: NDArray[np.bool_]) -> Labels:
     return np.asarray(cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Stretches of a mask along x, in raster order: few numbers for many voxels.
+
+    `index_zyx`, shape (n, 3), is the first voxel of each; `lengths` says how many voxels follow
+    one another from there, itself included.
+    """
+
+    index_zyx: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Runs:
+        """Find the runs of a mask, shape (z, y, x)."""
+        first, last = mask.copy(), mask.copy()
+        first[..., 1:] &= ~mask[..., :-1]
+        last[..., :-1] &= ~mask[..., 1:]
+        starts, stops = np.flatnonzero(first), np.flatnonzero(last)
+        index = np.stack(np.unravel_index(starts, mask.shape), axis=1)
+        return cls(index.astype(np.int64), (stops - starts + 1).astype(np.int64))
+
+    @property
+    def stops_zyx(self) -> NDArray[np.int64]:
+        """One voxel beyond each run along every axis: the far corner of its half-open box."""
+        return self.index_zyx + np.stack(
+            [np.ones_like(self.lengths), np.ones_like(self.lengths), self.lengths], axis=1
+        )
 
 
 def voxel_counts(labels: Labels) -> NDArray[np.int64]:

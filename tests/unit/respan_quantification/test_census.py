@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import triples
-from tests.unit.respan_quantification.phantoms import FINE
 
 from respan_common.blocks import grid
+from respan_common.geometry import VoxelSpacing
 from respan_quantification.census import merge, paint, survey, survey_box
 from respan_quantification.frame import Frame
 from respan_quantification.objects import components, keep
+
+FINE = VoxelSpacing(0.1, 0.1, 0.1)
 
 
 def frames(shape, block_zyx):

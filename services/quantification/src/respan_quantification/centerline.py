@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing
 from respan_quantification.regression import smooth_curve
-from respan_quantification.skeleton import SAMPLED_VOXELS, VoxelPath
+from respan_quantification.skeleton import VoxelPath
 from respan_quantification.surface import chord_um
 
 Points = NDArray[np.float64]
@@ -41,20 +41,27 @@ class Curve:
     parent: int
 
 
-def fit(paths: list[VoxelPath], voxels_um: Points, spacing: VoxelSpacing) -> list[Curve]:
+def fit(
+    paths: list[VoxelPath],
+    samples_um: Points,
+    spacing: VoxelSpacing,
+    workers: int = 1,
+    cell: VoxelSpacing | None = None,
+) -> list[Curve]:
     """Smooth all paths of one dendrite at once.
 
     Parameters
     ----------
     paths
-        From `skeleton.trace`; in the same frame as `voxels_um`.
-    voxels_um : float array, shape (n, 3)
-        Centers of all voxels of the dendrite.
+        From `skeleton.trace`; in the same frame as `samples_um`.
+    samples_um : float array, shape (n, 3)
+        Centers of all voxels of the dendrite, or of an even choice of them.
+    cell
+        What the indices of the paths count, if not voxels.
     """
-    sample = _sample(voxels_um)
     while True:
-        curves, distances = _fitted(paths, sample, spacing)
-        spurs = _spurs(paths, distances, spacing)
+        curves, distances = _fitted(paths, samples_um, spacing, cell or spacing, workers)
+        spurs = _spurs(paths, distances, cell or spacing)
         if not spurs:
             break
         paths = _without(paths, spurs)
@@ -62,15 +69,19 @@ def fit(paths: list[VoxelPath], voxels_um: Points, spacing: VoxelSpacing) -> lis
 
 
 def _fitted(
-    paths: list[VoxelPath], sample: Points, spacing: VoxelSpacing
+    paths: list[VoxelPath],
+    sample: Points,
+    spacing: VoxelSpacing,
+    cell: VoxelSpacing,
+    workers: int,
 ) -> tuple[list[Points], list[Points]]:
     """Nodes of each path's curve, and the distances of the voxels that it explains."""
-    drafts = [_draft(path, spacing) for path in paths]
-    owners, _, distance = _nearest_nodes(drafts, sample)
+    drafts = [_draft(path, cell) for path in paths]
+    owners, _, distance = _nearest_nodes(drafts, sample, workers)
     widths = [_bandwidth_um(path, distance[owners == n], spacing) for n, path in enumerate(paths)]
     curves = [_evenly(points, width / 2) for points, width in zip(drafts, widths, strict=True)]
     for stiffness in STIFFNESS:
-        owners, nodes, _ = _nearest_nodes(curves, sample)
+        owners, nodes, _ = _nearest_nodes(curves, sample, workers)
         curves = [
             _refit(
                 curves[n],
@@ -82,7 +93,7 @@ def _fitted(
             )
             for n in range(len(curves))
         ]
-    owners, _, distance = _nearest_nodes(curves, sample)
+    owners, _, distance = _nearest_nodes(curves, sample, workers)
     return curves, [distance[owners == n] for n in range(len(curves))]
 
 
@@ -136,21 +147,13 @@ def _draft(path: VoxelPath, spacing: VoxelSpacing) -> Points:
     return points if path.parent < 0 else points[len(points) // 2 :]
 
 
-def _sample(voxels_um: Points) -> Points:
-    """At most `SAMPLED_VOXELS` voxels."""
-    if len(voxels_um) <= SAMPLED_VOXELS:
-        return voxels_um
-    rows = np.random.default_rng(0).choice(len(voxels_um), SAMPLED_VOXELS, replace=False)
-    return np.asarray(voxels_um[rows])
-
-
 def _nearest_nodes(
-    curves: list[Points], voxels_um: Points
+    curves: list[Points], voxels_um: Points, workers: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Points]:
     """For each voxel: the curve that is nearest, the node on it, and how far it is."""
     owners = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
     nodes = np.concatenate([np.arange(len(curve)) for curve in curves])
-    distance, row = cKDTree(np.concatenate(curves)).query(voxels_um, workers=-1)
+    distance, row = cKDTree(np.concatenate(curves)).query(voxels_um, workers=workers)
     return owners[row], nodes[row], np.asarray(distance)
 
 

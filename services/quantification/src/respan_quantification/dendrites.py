@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing, grow
-from respan_quantification import centerline, skeleton, tree
+from respan_quantification.growth import Contact, grow_tree
 from respan_quantification.instances import inside_distance_um
 from respan_quantification.objects import Labels, Voxels, boxes, components, keep, volumes_um3
 from respan_quantification.surface import Surface
@@ -20,13 +19,8 @@ SOMA_GAP_UM = 0.5
 """A dendrite that comes this close to a soma belongs to it: labels often leave a thin seam."""
 
 
-@dataclass(frozen=True)
-class Roots:
-    """Where a dendrite meets a soma: its voxel, the soma's id, the gap between both."""
-
-    voxel_zyx: tuple[int, int, int]
-    soma_id: int
-    gap_um: float
+SAMPLED_VOXELS = 400_000
+"""Voxels that stand for all of a dendrite where only averages are wanted."""
 
 
 def find_dendrites(mask: NDArray[np.bool_], spacing: VoxelSpacing, min_volume_um3: float) -> Labels:
@@ -35,7 +29,7 @@ def find_dendrites(mask: NDArray[np.bool_], spacing: VoxelSpacing, min_volume_um
     return keep(labels, volumes_um3(labels, spacing) >= min_volume_um3)
 
 
-def roots_at_soma(surface: Surface, soma: Surface) -> dict[int, Roots]:
+def roots_at_soma(surface: Surface, soma: Surface) -> dict[int, Contact]:
     """Dendrites that touch a soma, each with its nearest voxel."""
     if surface.is_empty or soma.is_empty:
         return {}
@@ -46,14 +40,14 @@ def roots_at_soma(surface: Surface, soma: Surface) -> dict[int, Roots]:
         if nearest.gap_um[row] <= SOMA_GAP_UM:
             z, y, x = (int(edge) for edge in surface.index_zyx[row])
             gap_um = float(nearest.gap_um[row])
-            roots[int(surface.ids[row])] = Roots((z, y, x), int(nearest.ids[row]), gap_um)
+            roots[int(surface.ids[row])] = Contact((z, y, x), int(nearest.ids[row]), gap_um)
     return roots
 
 
 def grow_trees(
     dendrites: Labels,
     spacing: VoxelSpacing,
-    roots: dict[int, Roots],
+    roots: dict[int, Contact],
     tick: Callable[[], None],
 ) -> dict[int, Tree]:
     """Branch graph of each dendrite, in µm of the whole volume."""
@@ -61,34 +55,21 @@ def grow_trees(
     for number, tight in boxes(dendrites).items():
         tick()
         box = grow(tight, (1, 1, 1), dendrites.shape)
-        corner = np.array([part.start for part in box])
-        trees[number] = _moved(
-            _tree_of(dendrites[box] == number, spacing, roots.get(number), corner),
-            spacing.points_um(corner),
+        mask = dendrites[box] == number
+        radius_um = inside_distance_um(mask, spacing)[mask]
+        voxels = np.argwhere(mask) + [part.start for part in box]
+        trees[number] = grow_tree(
+            voxels, radius_um, (1, 1, 1), _thinned(voxels), spacing, roots.get(number)
         )
     return trees
 
 
-def _tree_of(
-    mask: NDArray[np.bool_],
-    spacing: VoxelSpacing,
-    root: Roots | None,
-    corner: NDArray[np.int64],
-) -> Tree:
-    start = None
-    if root is not None:
-        z, y, x = (int(edge) for edge in np.subtract(root.voxel_zyx, corner))
-        start = (z, y, x)
-    paths = skeleton.trace(mask, spacing, start)
-    curves = centerline.fit(paths, spacing.points_um(np.argwhere(mask)), spacing)
-    joined = tree.join(curves, inside_distance_um(mask, spacing), spacing)
-    if root is None:
-        return joined
-    return replace(joined, soma_id=root.soma_id, soma_gap_um=root.gap_um)
-
-
-def _moved(one: Tree, by_um: NDArray[np.float64]) -> Tree:
-    return replace(one, points_um=one.points_um + by_um)
+def _thinned(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `SAMPLED_VOXELS` of them."""
+    if len(voxels) <= SAMPLED_VOXELS:
+        return voxels
+    rows = np.random.default_rng(0).choice(len(voxels), SAMPLED_VOXELS, replace=False)
+    return np.asarray(voxels[rows])
 
 
 def soma_samples(somas: Labels, spacing: VoxelSpacing) -> dict[int, Soma]:

@@ -18,7 +18,6 @@ from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing
 from respan_quantification.classes import Mask
-from respan_quantification.instances import inside_distance_um
 
 EXPLAINED_RADII = 2.0
 """A path explains what lies within twice the local radius: spurs shorter than a radius end here."""
@@ -29,9 +28,6 @@ EXPLAINED_SPREADS = 1.3
 SPREAD_WINDOW_UM = 4.0
 SPREAD_PERCENTILE = 75.0
 """Window and percentile of that extent: a side branch fills less than a quarter of the window."""
-
-SAMPLED_VOXELS = 400_000
-"""Voxels that stand for all of a dendrite where only averages are wanted."""
 
 Index = tuple[int, int, int]
 
@@ -49,7 +45,14 @@ class VoxelPath:
     radius_um: NDArray[np.float64]
 
 
-def trace(mask: Mask, spacing: VoxelSpacing, root: Index | None = None) -> list[VoxelPath]:
+def trace(
+    mask: Mask,
+    spacing: VoxelSpacing,
+    root: Index | None,
+    radius_um: NDArray[np.float32],
+    samples_um: NDArray[np.float64],
+    workers: int = 1,
+) -> list[VoxelPath]:
     """Voxel paths of one connected dendrite.
 
     Parameters
@@ -57,8 +60,11 @@ def trace(mask: Mask, spacing: VoxelSpacing, root: Index | None = None) -> list[
     mask : bool array, shape (z, y, x), with at least one voxel
     root
         Where the tree is rooted; absent: at one of the dendrite's ends.
+    radius_um : float array, shape (z, y, x)
+        Distance to the background; positive inside the mask.
+    samples_um : float array, shape (n, 3)
+        Points that stand for all of the dendrite, counted from the first voxel's center.
     """
-    radius_um = inside_distance_um(mask, spacing)
     filled = mask.astype(np.uint8)
     if root is None:
         anywhere = np.unravel_index(int(np.argmax(radius_um)), mask.shape)
@@ -67,7 +73,7 @@ def trace(mask: Mask, spacing: VoxelSpacing, root: Index | None = None) -> list[
     parents = dijkstra3d.parental_field(_cost(mask, radius_um), root)
     index = np.argwhere(mask)
     order = np.argsort(-far_um[tuple(index.T)], kind="stable")
-    return _Tracer(mask, spacing, radius_um, parents).paths(index[order])
+    return _Tracer(mask, spacing, radius_um, parents, samples_um, workers).paths(index[order])
 
 
 def _farthest(filled: NDArray[np.uint8], start: Index, spacing: VoxelSpacing) -> Index:
@@ -93,13 +99,16 @@ class _Tracer:
         spacing: VoxelSpacing,
         radius_um: NDArray[np.float32],
         parents: NDArray[np.uint32],
+        samples_um: NDArray[np.float64],
+        workers: int,
     ) -> None:
         self._spacing = spacing
         self._radius_um = radius_um
         self._parents = parents
         self._left = mask.copy()
         self._owner: dict[Index, int] = {}
-        self._sample = self._sampled(np.argwhere(mask))
+        self._samples_um = samples_um
+        self._workers = workers
 
     def paths(self, by_distance: NDArray[np.int64]) -> list[VoxelPath]:
         """All paths; `by_distance` lists the voxels, farthest from the root first."""
@@ -145,7 +154,8 @@ class _Tracer:
             if walked[n] >= next_at or n == len(points) - 1:
                 self._carve(path.index_zyx[n], float(reach_um[n]))
                 next_at = walked[n] + reach_um[n] / 4
-        self._sample = self._sample[self._left[tuple(self._sample.T)]]
+        index = np.rint(self._samples_um / self._spacing.zyx).astype(np.int64)
+        self._samples_um = self._samples_um[self._left[tuple(index.T)]]
 
     def _carve(self, center: NDArray[np.int64], reach_um: float) -> None:
         reach = self._spacing.reach(reach_um)
@@ -163,11 +173,11 @@ class _Tracer:
         """Extent of the mask across the path, per path voxel: a running percentile."""
         points = self._spacing.points_um(path.index_zyx)
         spread = np.zeros(len(points))
-        if len(points) < 2 or not len(self._sample):
+        if len(points) < 2 or not len(self._samples_um):
             return spread
         bound = 6.0 * float(path.radius_um.max()) + max(self._spacing.zyx)
         distance, row = cKDTree(points).query(
-            self._spacing.points_um(self._sample), distance_upper_bound=bound, workers=-1
+            self._samples_um, distance_upper_bound=bound, workers=self._workers
         )
         distance, row = np.asarray(distance), np.asarray(row)
         near = np.isfinite(distance)
@@ -176,10 +186,3 @@ class _Tracer:
         window = 2 * round(SPREAD_WINDOW_UM / per_step / 2) + 1
         window = min(window, 2 * len(points) - 1)
         return np.asarray(percentile_filter(spread, SPREAD_PERCENTILE, size=window))
-
-    @staticmethod
-    def _sampled(index: NDArray[np.int64]) -> NDArray[np.int64]:
-        if len(index) <= SAMPLED_VOXELS:
-            return index
-        rows = np.random.default_rng(0).choice(len(index), SAMPLED_VOXELS, replace=False)
-        return index[rows]

@@ -188,7 +188,7 @@ def _from_point_um(point: Box, shape_zyx: Zyx, spacing: VoxelSpacing) -> NDArray
 
 def _distance_to(mask: Mask, metric: Resolution) -> NDArray[np.float32]:
     """From every voxel's center to that of the mask's nearest voxel; infinite without any."""
-    outside = np.ascontiguousarray(~mask)
+    outside = np.ascontiguousarray(~mask).view(np.uint8)  # edt takes three times as long for bool
     distance = edt.edt(outside, anisotropy=metric, black_border=False, parallel=1)
     # Equal distances differ in their last digit with the place in the array: limits must not see it
     return np.asarray(np.round(distance, 4), dtype=np.float32)

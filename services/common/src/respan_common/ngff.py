@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from respan_common.columns import Column
 from respan_common.errors import VolumeFormatError
 from respan_common.geometry import VoxelSpacing, Zyx
 
 VERSION = "0.5"
+TABLE = "table.parquet"
+"""Name of a table's file in its group, as ngio has it."""
 _COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
 _LARGEST_TOP_LEVEL = 256
 _MOST_LEVELS = 6
@@ -122,6 +125,33 @@ def label_attributes(
 def labels_group_attributes(names: Sequence[str]) -> dict[str, Any]:
     """Attributes of the `labels` group that lists its label images."""
     return {"ome": {"version": VERSION, "labels": sorted(names)}}
+
+
+def table_attributes(
+    columns: Sequence[Column], index: str = "", labels: str = ""
+) -> dict[str, Any]:
+    """Attributes of a table's group, after ngio's specification of tables, version 1.
+
+    NGFF itself has none yet. `index` is the column that holds the values of the label image
+    `labels`; without it, the table describes no objects of an image. `columns` is our own addition.
+    """
+    described = {column.name: column.metadata() for column in columns}
+    kind: dict[str, Any] = {"type": "generic_table"}
+    if index:
+        kind = {
+            "type": "feature_table",
+            "region": {"path": f"../labels/{labels}"},
+            "index_key": index,
+            "index_type": "int",
+            # What ngio called the index before, and what the proposal for NGFF calls it.
+            "instance_key": index,
+        }
+    return {"table_version": "1", "backend": "parquet", **kind, "columns": described}
+
+
+def tables_group_attributes(names: Sequence[str]) -> dict[str, Any]:
+    """Attributes of the `tables` group that lists its tables."""
+    return {"tables": sorted(names)}
 
 
 def label_color(value: int) -> list[int]:

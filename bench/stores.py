@@ -1,0 +1,49 @@
+"""Image stores that were never a file: classes and grey values, published block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from respan_common.blocks import grid
+from respan_common.drafts import drafting, drafting_store
+from respan_common.events import SilentReporter
+from respan_common.geometry import Box, VoxelSpacing, Zyx
+from respan_common.records import StageKey
+from respan_common.schemes import SCHEMES
+
+Paint = Callable[[Box], NDArray[Any]]
+"""Voxels of a box of an image."""
+
+
+def publish(
+    store: Path,
+    shape_zyx: Zyx,
+    spacing: VoxelSpacing,
+    classes: Paint,
+    grey: Paint,
+    scheme: int = 3,
+    dtype: DTypeLike = np.uint16,
+) -> Path:
+    """Write a store with one channel and its classes, as if it had been segmented.
+
+    `grey` and `classes` are asked for one box after the other: memory holds a block at a time.
+    """
+    silent = SilentReporter()
+    with drafting_store(store, StageKey("ingest", {"drawn": store.name}), silent) as draft:
+        image = draft.image("", (1, *shape_zyx), spacing, dtype, ["neuron"])
+        for block in grid(shape_zyx, image.block_zyx):
+            image.write(block.inner, grey(block.inner), 1)
+        draft.publish()
+    roles = SCHEMES[scheme]
+    with drafting(store, StageKey("segmentation", {"drawn": store.name}), silent) as draft:
+        attributes = {"roles": roles}
+        labels = draft.labels("labels/classes", shape_zyx, spacing, np.uint8, attributes=attributes)
+        for block in grid(shape_zyx, labels.block_zyx):
+            labels.write(block.inner, classes(block.inner))
+        draft.publish()
+    return store

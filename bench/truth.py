@@ -1,0 +1,57 @@
+"""Hold every measurement to geometry that is known by construction; print truth, ours, RESPAN's.
+
+    python -m bench.truth [--draws 24] [--only TEXT] [--json FILE] [--markdown]
+
+`--draws` is how many orientations and sub-voxel places are tried per row. "RESPAN" is what the
+original gives on the same scene, where that is known. Exit code 1 if a row fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+
+from bench import truth_bounds, truth_table
+from bench.rows import Row
+
+
+def as_text(row: Row, *, markdown: bool) -> str:
+    """A line of the table."""
+    cells = (row.scene, row.truth, row.ours, row.original, row.bound, row.verdict)
+    if markdown:
+        return "| " + " | ".join(cells) + " |"
+    widths = (72, 22, 28, 22, 10, 6)
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=24)
+    parser.add_argument("--only", default="", help="part of the name of the wanted scenes")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    parser.add_argument("--markdown", action="store_true", help="as the documentation has it")
+    arguments = parser.parse_args()
+    heading = Row("scene", "truth", "ours", "bound", None, "RESPAN")
+    print(as_text(heading, markdown=arguments.markdown).replace(" -", " verdict"))
+    if arguments.markdown:
+        print("|---" * 6 + "|")
+    rows = []
+    tables = (truth_table, truth_bounds)
+    for row in itertools.chain.from_iterable(table.rows(arguments.draws) for table in tables):
+        if arguments.only in row.scene:
+            rows.append(row)
+            print(as_text(row, markdown=arguments.markdown), flush=True)
+    failed = sum(row.passed is False for row in rows)
+    print(f"\n{len(rows)} rows, {failed} fail")
+    if arguments.json:
+        content = [row.as_json() for row in rows]
+        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,13 +4,14 @@ from tests.unit.respan_quantification.phantoms import CONFOCAL, FINE, Scene, par
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.schemes import SCHEMES
-from respan_quantification.classes import ClassImage
-from respan_quantification.instances import spine_instances, split_at_waists
+from respan_quantification.classes import HEAD_ROLES, ClassImage
+from respan_quantification.instances import divide, split_at_waists
 
 
 def instances(scene, scheme=3, **changes):
     image = ClassImage(scene.classes, SCHEMES[scheme])
-    return spine_instances(image, scene.spacing, params(**changes))
+    cores = image.mask("spine_core") if image.has("spine_core") else None
+    return divide(image.mask(*HEAD_ROLES), cores, scene.spacing, params(**changes))
 
 
 def two_balls(distance_um, spacing=FINE, direction=(0, 0, 1), radius=0.35):

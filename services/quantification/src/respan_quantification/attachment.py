@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing
 from respan_quantification.objects import Voxels
-from respan_quantification.surface import Nearest, Surface
+from respan_quantification.surface import Nearest
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,17 @@ class Base:
     dendrite_zyx: tuple[int, int, int]
 
 
-def bases(
-    voxels: Voxels, surface: Surface, spacing: VoxelSpacing
-) -> tuple[dict[int, Base], Nearest]:
-    """Base of each spine, and every voxel's nearest dendrite voxel.
+def bases(voxels: Voxels, nearest: Nearest, spacing: VoxelSpacing) -> dict[int, Base]:
+    """Base of each spine, given every voxel's nearest dendrite voxel.
 
     A spine belongs to the dendrite that it touches with most voxels; one that touches none, to
     the dendrite whose surface is nearest in µm.
     """
-    nearest = surface.nearest(voxels.index_zyx)
-    apart = np.abs(voxels.index_zyx - nearest.index_zyx).max(axis=1)
-    found = {
-        number: _base(voxels.index_zyx[rows], _rows(nearest, rows), apart[rows] <= 1, spacing)
+    touching = np.abs(voxels.index_zyx - nearest.index_zyx).max(axis=1, initial=0) <= 1
+    return {
+        number: _base(voxels.index_zyx[rows], nearest.rows(rows), touching[rows], spacing)
         for number, rows in voxels.groups()
     }
-    return found, nearest
-
-
-def _rows(nearest: Nearest, rows: slice) -> Nearest:
-    return Nearest(
-        nearest.center_um[rows], nearest.gap_um[rows], nearest.ids[rows], nearest.index_zyx[rows]
-    )
 
 
 def _base(
@@ -58,7 +48,7 @@ def _base(
         return _base_at(row, index, nearest, touches=False)
     dendrites, votes = np.unique(nearest.ids[touching], return_counts=True)
     contact = np.flatnonzero(touching & (nearest.ids == dendrites[np.argmax(votes)]))
-    points = spacing.points_um(index[contact])
+    points = spacing.points_um(index[contact] - index[contact[0]])
     off_center = np.linalg.norm(points - points.mean(axis=0), axis=1)
     # A thick neck stands on many voxels: its middle is the base, not its rim.
     row = int(contact[np.lexsort((nearest.center_um[contact], np.round(off_center, 6)))[0]])

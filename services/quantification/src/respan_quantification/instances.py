@@ -18,7 +18,7 @@ from skimage.segmentation import watershed
 
 from respan_common.geometry import Box, VoxelSpacing, grow
 from respan_common.params import QuantificationParams
-from respan_quantification.classes import HEAD_ROLES, ClassImage, Mask
+from respan_quantification.classes import Mask
 from respan_quantification.objects import Labels, Voxels, boxes, components
 
 BLUR_VOXELS = 0.7
@@ -32,16 +32,26 @@ FULL = np.ones((3, 3, 3), dtype=bool)
 """26 neighbors."""
 
 
-def spine_instances(
-    classes: ClassImage, spacing: VoxelSpacing, params: QuantificationParams
+def divide(
+    heads: Mask, cores: Mask | None, spacing: VoxelSpacing, params: QuantificationParams
 ) -> Labels:
-    """Number every putative spine, before any filter."""
-    heads = components(classes.mask(*HEAD_ROLES))
-    if classes.has("spine_core"):
-        return _replace_parts(heads, lambda mask, box: _grow_cores(mask, classes, box, spacing))
+    """Number every putative spine among head voxels, 1..N, before any filter.
+
+    Parameters
+    ----------
+    heads : bool array, shape (z, y, x)
+        Whole components, with a margin of background where they do not touch the image's faces.
+    cores
+        Voxels of cores, where the model predicts them: a component without one is no spine.
+    """
+    pieces = components(heads)
+    if cores is not None:
+        return _replace_parts(
+            pieces, lambda mask, box: _grow_cores(mask, cores[box] & mask, spacing)
+        )
     if params.spine_splitting == "connected":
-        return heads
-    return _replace_parts(heads, lambda mask, box: split_at_waists(mask, spacing, params))
+        return pieces
+    return _replace_parts(pieces, lambda mask, box: split_at_waists(mask, spacing, params))
 
 
 def split_at_waists(mask: Mask, spacing: VoxelSpacing, params: QuantificationParams) -> Labels:
@@ -123,9 +133,8 @@ def _renumber(seeds: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.unique(seeds, return_inverse=True)[1].reshape(seeds.shape).astype(np.int32)
 
 
-def _grow_cores(mask: Mask, classes: ClassImage, box: Box, spacing: VoxelSpacing) -> Labels:
+def _grow_cores(mask: Mask, core: Mask, spacing: VoxelSpacing) -> Labels:
     """Cores grow through core and shell; a shell without any core stays unlabelled."""
-    core = (classes.values[box] == classes.roles["spine_core"]) & mask
     seeds = components(core).astype(np.int32)
     if not core.any():
         return seeds.astype(np.uint32)

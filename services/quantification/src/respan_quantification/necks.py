@@ -7,13 +7,13 @@ neck, the path follows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import dijkstra3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from respan_common.geometry import Box, VoxelSpacing, Zyx, grow
 from respan_quantification.classes import Mask
@@ -79,96 +79,144 @@ def _shared(
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Everything that a path must know: labels of the volume, and the neuron's grey values."""
+class Room:
+    """All that a path must know of the box in which it may run; arrays of one shape (z, y, x).
 
-    whole: Labels
+    `own` are the spine's voxels, `closed` those that no neck can cross, `loose` predicted neck
+    voxels that no spine owns, `grey` the neuron's channel.
+    """
+
+    own: Mask
     dendrites: Labels
     closed: Mask
     loose: Mask
-    neuron: NDArray[np.generic]
+    grey: NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A spine that touches no dendrite, and the nearest pair of voxels across the gap."""
+class Neck:
+    """A neck that was inferred.
 
-    spine_id: int
-    spine_zyx: tuple[int, int, int]
-    dendrite_zyx: tuple[int, int, int]
-    gap_um: float
+    `path_zyx`, shape (n, 3), runs from the spine's last voxel to the dendrite's first one;
+    `voxels_zyx` are those between, and all of the loose pieces that the path crosses.
 
-
-def infer_necks(
-    around: Surroundings,
-    gaps: list[Gap],
-    boxes_of: dict[int, Box],
-    spacing: VoxelSpacing,
-    max_length_um: float,
-    tick: Callable[[], None],
-) -> dict[int, NDArray[np.int64]]:
-    """Draw the missing necks into `around.whole`, shortest gap first.
-
-    Returns
-    -------
-    dict
-        For each spine that was joined, the voxels that its neck got, shape (n, 3).
+    `quality` is what speaks for the path, from 0 to 1: the mean brightness along it (0: as the
+    background, 1: as the spine; predicted neck voxels count 1), less up to a half for a path
+    as long as is allowed. 0 where the spine itself is no brighter than its background.
     """
-    joined = {}
-    for gap in sorted(gaps, key=lambda one: one.gap_um):
-        tick()
-        if gap.gap_um > max_length_um:
-            continue
-        depth, height, width = around.whole.shape
-        shape_zyx = (depth, height, width)
-        box = _room(gap, boxes_of[gap.spine_id], spacing, max_length_um, shape_zyx)
-        neck = _inferred_neck(around, gap, box, spacing, max_length_um)
-        if neck is not None:
-            around.whole[tuple(neck.T)] = gap.spine_id
-            joined[gap.spine_id] = neck
-    return joined
+
+    dendrite_id: int
+    path_zyx: NDArray[np.int64]
+    voxels_zyx: NDArray[np.int64]
+    length_um: float
+    quality: float
 
 
-def _room(gap: Gap, spine: Box, spacing: VoxelSpacing, max_length_um: float, shape: Zyx) -> Box:
-    """Box in which the path may run: spine, dendrite voxel, and half the gap around them."""
-    low = np.minimum([part.start for part in spine], gap.dendrite_zyx)
-    high = np.maximum([part.stop - 1 for part in spine], gap.dendrite_zyx)
-    z, y, x = (slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
-    margin = spacing.reach(min(max_length_um, 0.5 * gap.gap_um + 0.5))
-    return grow((z, y, x), margin, shape)
+def room_of(
+    low_zyx: NDArray[np.integer],
+    high_zyx: NDArray[np.integer],
+    gap_um: float,
+    spacing: VoxelSpacing,
+    shape_zyx: Zyx,
+) -> Box:
+    """Box in which a path may run: from `low` to `high` (inclusive), and half the gap around.
+
+    It holds the spine and the nearest dendrite voxel; clipped at the image's faces.
+    """
+    z, y, x = (slice(int(a), int(b) + 1) for a, b in zip(low_zyx, high_zyx, strict=True))
+    return grow((z, y, x), spacing.reach(0.5 * gap_um + 0.5), shape_zyx)
 
 
-def _inferred_neck(
-    around: Surroundings, gap: Gap, box: Box, spacing: VoxelSpacing, max_length_um: float
-) -> NDArray[np.int64] | None:
-    own, dendrite = around.whole[box] == gap.spine_id, around.dendrites[box] > 0
-    loose = around.loose[box]
-    closed = around.closed[box] | ((around.whole[box] > 0) & ~own)
-    cost = _cost(np.asarray(around.neuron[box], np.float32), own, dendrite)
-    cost[loose] = SEEN_COST
-    cost[closed] = CLOSED
-    cost[own | dendrite] = 0.0
-    corner = np.array([part.start for part in box])
-    start, stop = (
-        tuple(int(i) for i in np.subtract(at, corner)) for at in (gap.spine_zyx, gap.dendrite_zyx)
-    )
-    walk = dijkstra3d.dijkstra(cost, start, stop, anisotropy=spacing.zyx).astype(np.int64)
-    way = _between(walk, own, dendrite)
-    free = way[1:-1]
-    if not len(free) or closed[tuple(free.T)].any() or _length_um(way, spacing) > max_length_um:
+def infer_neck(
+    room: Room, start_zyx: Zyx, stop_zyx: Zyx, spacing: VoxelSpacing, max_length_um: float
+) -> Neck | None:
+    """The cheapest way from a spine to a dendrite, unless it is too long or there is none.
+
+    Parameters
+    ----------
+    start_zyx, stop_zyx
+        The spine's voxel and the nearest dendrite's between which the gap is smallest. Other
+        dendrites in the room are tried too: a visible way to one that is a little farther is
+        worth more than a dark one to the nearest.
+    """
+    bright = _brightness(room)
+    cost = _cost(room, bright)
+    ways: list[tuple[float, int, NDArray[np.int64]]] = []
+    for start, stop in [(start_zyx, stop_zyx), *_rivals(room, stop_zyx, spacing, max_length_um)]:
+        walk = dijkstra3d.dijkstra(cost, start, stop, anisotropy=spacing.zyx).astype(np.int64)
+        way = _between(walk, room.own, room.dendrites > 0)
+        if _is_open(way, room, spacing, max_length_um):
+            ways.append((_price(way, cost, spacing), len(ways), way))
+    if not ways:
         return None
-    return np.asarray(_with_loose_pieces(free, loose, own | dendrite) + corner)
+    way = min(ways)[2]
+    length_um = _length_um(way, spacing)
+    shares = np.where(room.loose, 1, bright)[tuple(way[1:-1].T)]
+    quality = float(shares.mean()) * (1 - 0.5 * length_um / max_length_um)
+    dendrite_id = int(room.dendrites[tuple(way[-1])])
+    return Neck(dendrite_id, way, _with_loose_pieces(way[1:-1], room), length_um, quality)
 
 
-def _cost(grey: NDArray[np.float32], own: Mask, dendrite: Mask) -> NDArray[np.float32]:
-    """1 per µm where it is as bright as the spine, `DIMMEST` in the background."""
-    free = grey[~(own | dendrite)]
+def _rivals(
+    room: Room, stop_zyx: Zyx, spacing: VoxelSpacing, max_length_um: float
+) -> list[tuple[Zyx, Zyx]]:
+    """Nearest pair of voxels of the spine and each dendrite but the nearest."""
+    ids = np.unique(room.dendrites)
+    ids = ids[(ids > 0) & (ids != room.dendrites[stop_zyx])]
+    if not len(ids):
+        return []
+    own = np.argwhere(room.own)
+    tree = cKDTree(spacing.points_um(own))
+    pairs = []
+    for number in ids:
+        theirs = np.argwhere(room.dendrites == number)
+        found = tree.query(spacing.points_um(theirs))
+        distance, row = np.asarray(found[0]), np.asarray(found[1])
+        best = int(np.argmin(distance))
+        if distance[best] <= max_length_um:
+            pairs.append((_voxel(own[row[best]]), _voxel(theirs[best])))
+    return pairs
+
+
+def _voxel(index: NDArray[np.integer]) -> Zyx:
+    z, y, x = (int(edge) for edge in index)
+    return z, y, x
+
+
+def _brightness(room: Room) -> NDArray[np.float32]:
+    """0 in the background, 1 where it is as bright as the spine; 0 without a difference."""
+    grey = np.nan_to_num(np.asarray(room.grey, np.float32), posinf=0, neginf=0)
+    free = grey[~(room.own | (room.dendrites > 0))]
     low = float(np.percentile(free, 20)) if len(free) else 0.0
-    high = float(np.median(grey[own]))
+    high = float(np.median(grey[room.own]))
     if high <= low:
-        return np.ones_like(grey)
-    bright = np.clip((gaussian_filter(grey, 0.7) - low) / (high - low), 0, 1)
-    return np.asarray(DIMMEST - (DIMMEST - 1) * bright, dtype=np.float32)
+        return np.zeros_like(grey)
+    return np.asarray(np.clip((gaussian_filter(grey, 0.7) - low) / (high - low), 0, 1), np.float32)
+
+
+def _cost(room: Room, bright: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Price of a µm: 1 where it is as bright as the spine, `DIMMEST` in the background."""
+    cost = np.asarray(DIMMEST - (DIMMEST - 1) * bright, dtype=np.float32)
+    cost[room.loose] = SEEN_COST
+    cost[room.closed] = CLOSED
+    cost[room.own | (room.dendrites > 0)] = 0.0
+    return cost
+
+
+def _is_open(
+    way: NDArray[np.int64], room: Room, spacing: VoxelSpacing, max_length_um: float
+) -> bool:
+    free = way[1:-1]
+    return (
+        len(free) > 0
+        and not room.closed[tuple(free.T)].any()
+        and _length_um(way, spacing) <= max_length_um
+    )
+
+
+def _price(way: NDArray[np.int64], cost: NDArray[np.float32], spacing: VoxelSpacing) -> float:
+    steps_um = np.linalg.norm(np.diff(spacing.points_um(way), axis=0), axis=1)
+    return float((steps_um * cost[tuple(way[1:].T)]).sum())
 
 
 def _between(walk: NDArray[np.int64], own: Mask, dendrite: Mask) -> NDArray[np.int64]:
@@ -186,10 +234,12 @@ def _length_um(way: NDArray[np.int64], spacing: VoxelSpacing) -> float:
     return float(np.linalg.norm(steps, axis=1).sum() - ends)
 
 
-def _with_loose_pieces(free: NDArray[np.int64], loose: Mask, taken: Mask) -> NDArray[np.int64]:
-    """Path voxels and all of every loose piece that the path crosses."""
-    on_path = np.zeros_like(loose)
+def _with_loose_pieces(free: NDArray[np.int64], room: Room) -> NDArray[np.int64]:
+    """Path voxels and all of every loose piece that the path crosses, in raster order."""
+    on_path = np.zeros_like(room.loose)
     on_path[tuple(free.T)] = True
-    pieces = components(loose & ~taken)
-    crossed = np.unique(pieces[on_path])
-    return np.argwhere(on_path | (np.isin(pieces, crossed[crossed > 0])))
+    if room.loose[tuple(free.T)].any():
+        pieces = components(room.loose & ~room.own & (room.dendrites == 0))
+        crossed = np.unique(pieces[on_path])
+        on_path |= np.isin(pieces, crossed[crossed > 0])
+    return np.argwhere(on_path)

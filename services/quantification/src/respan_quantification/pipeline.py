@@ -14,6 +14,7 @@ from respan_common.params import QuantificationParams
 from respan_quantification import dendrites as shafts
 from respan_quantification import measurements, spines, tables
 from respan_quantification.classes import HEAD_ROLES, ClassImage
+from respan_quantification.frame import Frame
 from respan_quantification.intensity import ReadChannel
 from respan_quantification.objects import Labels, boxes, components, touches_faces, volumes_um3
 from respan_quantification.spines import Spines
@@ -54,19 +55,18 @@ def quantify(
     shaft_mask = classes.mask("dendrite")
     dendrites = shafts.find_dendrites(shaft_mask, spacing, params.min_dendrite_volume_um3)
     somas = components(classes.mask("soma"))
-    surface, soma = Surface(dendrites, spacing), Surface(somas, spacing)
+    frame = Frame.of_whole(dendrites.shape, spacing)
+    surface, soma = Surface.of_labels(dendrites, frame), Surface.of_labels(somas, frame)
     tick("centerlines")
     roots = shafts.roots_at_soma(surface, soma)
     trees = shafts.grow_trees(dendrites, spacing, roots, lambda: tick("centerlines"))
     tick("spines")
-    heads, dropped = spines.find_heads(classes, surface, spacing, params)
-    is_head = heads > 0
-    tick("necks")
     neuron = read_channel(params.channel)
-    found = spines.join_to_dendrites(
-        heads, classes, dendrites, surface, neuron, spacing, params, lambda: tick("necks")
-    )
-    del heads, neuron
+    search = spines.find_spines(classes, dendrites, neuron, frame, params, lambda: tick("necks"))
+    found, dropped = search.spines, search.discarded
+    is_head = np.zeros(dendrites.shape, dtype=bool)
+    is_head[tuple(found.voxels.index_zyx[found.in_head].T)] = True
+    del neuron
     tick("measurements")
     rows = measurements.spine_rows(
         found, trees, soma, spacing, read_channel, channels, lambda: tick("measurements")

@@ -101,6 +101,13 @@ def _box(slices: tuple[slice, ...]) -> Box:
     return (z, y, x)
 
 
+def box_of(mask: NDArray[np.bool_]) -> Box:
+    """Tight box of a mask that is not empty."""
+    sides = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (slice(int(side[0]), int(side[-1]) + 1) for side in sides)
+    return (z, y, x)
+
+
 def touches_faces(box: Box, shape_zyx: tuple[int, ...], axes: tuple[int, ...]) -> bool:
     """Whether a box reaches the array's first or last voxel along one of these axes."""
     return any(box[a].start == 0 or box[a].stop == shape_zyx[a] for a in axes)

@@ -22,7 +22,7 @@ SPINE, DENDRITE, SOMA, NECK = 1, 2, 3, 4
 EPS = 1e-9
 """Voxel centers on a surface are inside on every side alike."""
 
-Point = Sequence[float]
+Point = Sequence[float] | NDArray[np.floating]
 Axes = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """Coordinates of voxel centers along z, y and x, ready to broadcast."""
 
@@ -145,6 +145,7 @@ class Scene:
     size_um: Point
     spacing: VoxelSpacing
     solids: list[Solid] = field(default_factory=list)
+    _extents: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2, 3)), repr=False)
 
     @property
     def shape_zyx(self) -> Zyx:
@@ -161,9 +162,20 @@ class Scene:
         """Classes of the voxels in a box of the image, or of all."""
         part = box if box is not None else whole(self.shape_zyx)
         classes = np.zeros(shape_of(part), np.uint8)
-        for solid in self.solids:
+        for solid in self._in(part):
             self._draw(solid, part, classes)
         return classes
+
+    def _in(self, box: Box) -> list[Solid]:
+        """Solids that may reach into a box; found at once, as a scene may have thousands."""
+        if len(self._extents) != len(self.solids):
+            self._extents = np.array([solid.extent for solid in self.solids])
+        if not self.solids:
+            return []
+        edges = np.asarray(self.spacing.zyx)
+        low, high = ([getattr(part, side) for part in box] * edges for side in ("start", "stop"))
+        near = ((self._extents[:, 0] <= high) & (self._extents[:, 1] >= low)).all(axis=1)
+        return [self.solids[n] for n in np.flatnonzero(near)]
 
     def _draw(self, solid: Solid, box: Box, classes: NDArray[np.uint8]) -> None:
         low, high = (corner / self.spacing.zyx for corner in solid.extent)

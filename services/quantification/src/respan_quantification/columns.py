@@ -14,7 +14,7 @@ from respan_quantification.spine_columns import FIRST_OWN, PARTS, points, spine
 
 __all__ = ["K_RADII_UM", "PARTS", "spine"]
 
-K_RADII_UM = (1.0, 2.0, 5.0, 10.0)
+K_RADII_UM = (1.0, 2.0, 5.0)
 """Distances along the dendrite at which clustering is looked at."""
 
 _NO_TREE = "dendrites without a tree"

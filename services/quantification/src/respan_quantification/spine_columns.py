@@ -51,9 +51,9 @@ def _shape(part: str, whole: str) -> list[Column]:
     return [
         replace(column, **gone) if column.missing == NEVER else column
         for column in (
-            measured(f"{part}_area", "µm²", f"Projection of {whole} along z."),
+            measured(f"{part}_area", "µm²", f"Projection along z of {whole}."),
             measured(f"{part}_vol", "µm³", f"Volume of {whole}: voxels × voxel volume."),
-            measured(f"{part}_surf_area", "µm²", f"Surface of {whole}'s mesh.", small),
+            measured(f"{part}_surf_area", "µm²", f"Surface of a mesh around {whole}.", small),
             measured(f"{part}_bbox_vol", "µm³", "Box around the mesh, along the axes.", small),
             measured(f"{part}_extent", "ratio", f"`{part}_vol` / `{part}_bbox_vol`.", small),
             measured(f"{part}_solidity", "ratio", f"`{part}_vol` / `{part}_convex_vol`.", flat),
@@ -194,7 +194,7 @@ _OWN_FIRST = (
         "head_diameter_um",
         "µm",
         "Of the circle with the area of the head's largest cross-section along the spine.",
-        "below resolution of the grid",
+        "heads of too few voxels",
     ),
     measured("head_equivalent_diameter_um", "µm", "Of the ball with the head's volume."),
     measured("spine_equivalent_diameter_um", "µm", "Of the ball with `spine_vol`."),

@@ -1,0 +1,194 @@
+"""The same array work on the processor or on a GPU; callers have one code path.
+
+    arrays, warning = choose_arrays(runtime.device)
+    mask = arrays.from_host(classes == 2)
+    inside_um = arrays.to_host(arrays.inside_distance(mask, spacing))
+
+Arrays stay where they are until `to_host`; between the calls, plain operators and `arrays.xp` (the
+module NumPy or CuPy) work on them alike. Counts and ids agree exactly; distances, blurred values
+and sums to the rounding of single or double precision, as a GPU adds in another order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import cc3d
+import edt
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from respan_common.geometry import VoxelSpacing
+
+Array = Any
+"""An array of the module in use: numpy.ndarray or cupy.ndarray."""
+
+_TRUNCATE = 3.0
+"""A blur reaches this many standard deviations."""
+
+
+class Arrays(ABC):
+    """What blocks of voxels go through. Masks are boolean, labels uint32 with 0 as background."""
+
+    xp: Any
+    """The array module: `numpy` or `cupy`."""
+
+    @abstractmethod
+    def from_host(self, values: NDArray[Any]) -> Array:
+        """An array of this module with these values."""
+
+    @abstractmethod
+    def to_host(self, values: Array) -> NDArray[Any]:
+        """A NumPy array with these values."""
+
+    @abstractmethod
+    def components26(self, mask: Array) -> Array:
+        """26-connected components as uint32 labels, 1..N in the raster order of first voxels."""
+
+    def inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array:
+        """µm (float32) from each voxel's center to the nearest center outside the mask.
+
+        0 outside. The array's faces are no surface; infinite if nothing is outside at all.
+        """
+        if not mask.size or bool(mask.all()):
+            return self.xp.where(mask, self.xp.float32(np.inf), self.xp.float32(0))
+        return self._inside_distance(mask, spacing)
+
+    @abstractmethod
+    def blur(self, values: Array, sigma_um: float, spacing: VoxelSpacing) -> Array:
+        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
+
+    def counts(self, labels: Array, largest: int) -> Array:
+        """Voxels (int64) of each id from 0 to `largest`."""
+        return self.xp.bincount(labels.ravel(), minlength=largest + 1).astype(np.int64)
+
+    def sums(self, values: Array, labels: Array, largest: int) -> Array:
+        """Sum (float64) of the values of each id from 0 to `largest`; 0 for absent ones."""
+        weights = values.ravel().astype(np.float64)
+        return self.xp.bincount(labels.ravel(), weights=weights, minlength=largest + 1)
+
+    def maxima(self, values: Array, labels: Array, largest: int) -> Array:
+        """Largest value (float64) of each id from 0 to `largest`; NaN for absent ones."""
+        table = self.xp.full(largest + 1, -np.inf)
+        self._scatter_max(table, labels.ravel(), values.ravel().astype(np.float64))
+        return self.xp.where(self.counts(labels, largest) > 0, table, np.nan)
+
+    @abstractmethod
+    def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array: ...
+
+    @abstractmethod
+    def _scatter_max(self, table: Array, rows: Array, values: Array) -> None: ...
+
+
+class NumpyArrays(Arrays):
+    """On the processor."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.xp = np
+        self._threads = threads
+
+    def from_host(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values themselves."""
+        return values
+
+    def to_host(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values themselves."""
+        return values
+
+    def components26(self, mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
+        """26-connected components as uint32 labels, 1..N in the raster order of first voxels."""
+        whole = np.ascontiguousarray(mask)
+        if not whole.size:
+            return np.zeros(whole.shape, np.uint32)
+        return np.asarray(cc3d.connected_components(whole, connectivity=26, out_dtype=np.uint32))
+
+    def blur(
+        self, values: NDArray[Any], sigma_um: float, spacing: VoxelSpacing
+    ) -> NDArray[np.float32]:
+        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
+        sigma = [sigma_um / edge for edge in spacing.zyx]
+        grey = values.astype(np.float32)
+        return np.asarray(ndi.gaussian_filter(grey, sigma, mode="nearest", truncate=_TRUNCATE))
+
+    def _inside_distance(
+        self, mask: NDArray[np.bool_], spacing: VoxelSpacing
+    ) -> NDArray[np.float32]:
+        return np.asarray(
+            edt.edt(
+                np.ascontiguousarray(mask),
+                anisotropy=spacing.zyx,
+                black_border=False,
+                parallel=self._threads,
+            )
+        )
+
+    def _scatter_max(
+        self, table: NDArray[np.float64], rows: NDArray[Any], values: NDArray[np.float64]
+    ) -> None:
+        np.maximum.at(table, rows, values)
+
+
+class CupyArrays(Arrays):
+    """On the GPU that is current in this process."""
+
+    def __init__(self) -> None:
+        # Optional, and seconds to load: only who computes on a GPU has it and pays for it.
+        import cupy
+        import cupyx
+        from cupyx.scipy import ndimage
+
+        self.xp, self._cupyx, self._ndi = cupy, cupyx, ndimage
+
+    def from_host(self, values: NDArray[Any]) -> Array:
+        """A copy on the GPU."""
+        return self.xp.asarray(values)
+
+    def to_host(self, values: Array) -> NDArray[Any]:
+        """A copy in the processor's memory."""
+        return np.asarray(self.xp.asnumpy(values))
+
+    def components26(self, mask: Array) -> Array:
+        """26-connected components as uint32 labels, 1..N in the raster order of first voxels."""
+        # CuPy's root of a component is its smallest raster number, and roots are sorted.
+        return self._ndi.label(mask, structure=np.ones((3, 3, 3)))[0].astype(np.uint32)
+
+    def blur(self, values: Array, sigma_um: float, spacing: VoxelSpacing) -> Array:
+        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
+        sigma = [sigma_um / edge for edge in spacing.zyx]
+        grey = values.astype(np.float32)
+        return self._ndi.gaussian_filter(grey, sigma, mode="nearest", truncate=_TRUNCATE)
+
+    def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array:
+        return self._ndi.distance_transform_edt(mask, sampling=spacing.zyx, float64_distances=False)
+
+    def _scatter_max(self, table: Array, rows: Array, values: Array) -> None:
+        self._cupyx.scatter_max(table, rows, values)
+
+
+def choose_arrays(device: str, threads: int = 1) -> tuple[Arrays, str]:
+    """Arrays for a runtime's device ("auto", "cpu", "cuda"), and a warning or "".
+
+    The processor does the same work, so a GPU that was asked for and cannot be used is worth a
+    warning, not a refusal.
+    """
+    if device == "cpu":
+        return NumpyArrays(threads), ""
+    missing = _why_no_gpu()
+    if not missing:
+        return CupyArrays(), ""
+    warning = f"quantified on the CPU although a GPU was asked for: {missing}"
+    return NumpyArrays(threads), warning if device == "cuda" else ""
+
+
+def _why_no_gpu() -> str:
+    """What keeps CuPy from computing here; empty if nothing does."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed (pip install 'respan-quantification[gpu]')"
+    try:
+        return "" if cupy.cuda.is_available() else "CuPy sees no CUDA device (try `nvidia-smi`)"
+    except Exception as error:  # a broken driver raises CuPy's own errors, of several kinds
+        return f"CuPy cannot use the CUDA device: {error}"

@@ -1,0 +1,120 @@
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage as ndi
+
+from respan_common.geometry import VoxelSpacing
+from respan_quantification.arrays import CupyArrays, NumpyArrays, choose_arrays
+
+SPACING = VoxelSpacing(0.3, 0.1, 0.12)
+MASKS = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, max_side=7))
+ON_CPU = NumpyArrays()
+
+
+@given(MASKS)
+def test_components_are_numbered_by_their_first_voxel_as_scipy_does(mask):
+    expected, _ = ndi.label(mask, np.ones((3, 3, 3)))
+    found = ON_CPU.components26(mask)
+    assert found.dtype == np.uint32
+    assert np.array_equal(found, expected)
+
+
+@given(MASKS.filter(lambda mask: not mask.all()))
+def test_distance_inside_is_scipys_in_micrometers(mask):
+    expected = ndi.distance_transform_edt(mask, sampling=SPACING.zyx)
+    assert ON_CPU.inside_distance(mask, SPACING) == pytest.approx(expected, rel=1e-5)
+
+
+def test_where_nothing_is_outside_there_is_no_distance():
+    assert np.isinf(ON_CPU.inside_distance(np.ones((2, 3, 4), bool), SPACING)).all()
+
+
+def test_a_view_that_is_not_contiguous_is_as_good_as_its_copy():
+    mask = np.random.default_rng(0).random((12, 14, 16)) > 0.6
+    turned = mask.transpose(2, 0, 1)[::-1]
+    for work in (ON_CPU.components26, lambda m: ON_CPU.inside_distance(m, SPACING)):
+        assert np.array_equal(work(turned), work(turned.copy()))
+
+
+def test_a_blur_is_as_wide_along_z_as_along_x():
+    point = np.zeros((31, 61, 61), np.uint16)
+    point[15, 30, 30] = 10000
+    blurred = ON_CPU.blur(point, 0.5, VoxelSpacing(0.2, 0.1, 0.1))
+    assert blurred.dtype == np.float32
+    assert blurred[15 + 2, 30, 30] == pytest.approx(blurred[15, 30, 30 + 4], rel=1e-3)
+
+
+@given(arrays(np.uint32, (3, 4, 5), elements=st.integers(0, 5)))
+def test_tables_by_label_are_scipys(labels):
+    values = np.random.default_rng(1).normal(size=labels.shape)
+    ids = np.arange(7)
+    present = ON_CPU.counts(labels, 6) > 0
+    assert ON_CPU.counts(labels, 6).tolist() == [np.count_nonzero(labels == n) for n in ids]
+    expected = ndi.sum_labels(values, labels, ids)
+    assert ON_CPU.sums(values, labels, 6) == pytest.approx(expected)
+    maxima = ON_CPU.maxima(values, labels, 6)
+    assert maxima[present] == pytest.approx(ndi.maximum(values, labels, ids)[present])
+    assert np.isnan(maxima[~present]).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (1, 1, 1)])
+def test_nothing_gives_nothing(shape):
+    empty = np.zeros(shape, bool)
+    assert ON_CPU.components26(empty).shape == shape
+    assert not ON_CPU.inside_distance(empty, SPACING).any()
+    assert ON_CPU.maxima(empty, empty.astype(np.uint32), 0).shape == (1,)
+
+
+def test_the_processor_is_used_where_it_is_asked_for():
+    chosen, warning = choose_arrays("cpu")
+    assert (chosen.xp, warning) == (np, "")
+
+
+@pytest.mark.parametrize(("device", "says_so"), [("auto", False), ("cuda", True)])
+def test_without_cupy_the_processor_does_it_and_says_so_if_a_gpu_was_wanted(
+    monkeypatch, device, says_so
+):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    chosen, warning = choose_arrays(device)
+    assert chosen.xp is np
+    assert ("respan-quantification[gpu]" in warning) == says_so
+
+
+@pytest.fixture(scope="module")
+def on_gpu():
+    """Arrays of the GPU here; without one, these tests say so and are skipped."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    if not cupy.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    return CupyArrays()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+def test_a_gpu_finds_the_same_components_and_distances(on_gpu, share):
+    mask = ndi.gaussian_filter(np.random.default_rng(2).random((40, 70, 90)), 1.0)
+    mask = mask > np.quantile(mask, 1 - share)
+    there = on_gpu.from_host(mask)
+    components = on_gpu.to_host(on_gpu.components26(there))
+    assert np.array_equal(components, ON_CPU.components26(mask))
+    distance = on_gpu.to_host(on_gpu.inside_distance(there, SPACING))
+    assert distance == pytest.approx(ON_CPU.inside_distance(mask, SPACING), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_tables_and_blur(on_gpu):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 50, (20, 30, 40)).astype(np.uint32)
+    values = rng.integers(0, 60000, labels.shape).astype(np.uint16)
+    there, grey = on_gpu.from_host(labels), on_gpu.from_host(values)
+    for name in ("sums", "maxima"):
+        expected = getattr(ON_CPU, name)(values, labels, 60)
+        found = on_gpu.to_host(getattr(on_gpu, name)(grey, there, 60))
+        assert found == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    assert np.array_equal(on_gpu.to_host(on_gpu.counts(there, 60)), ON_CPU.counts(labels, 60))
+    blurred = on_gpu.to_host(on_gpu.blur(grey, 0.25, SPACING))
+    assert blurred == pytest.approx(ON_CPU.blur(values, 0.25, SPACING), rel=1e-4)

@@ -18,6 +18,7 @@ from respan_common.events import Event, Progress, Reporter
 from respan_common.model_folders import ModelFolder
 from respan_common.params import QuantificationParams
 from respan_common.records import (
+    FOLDER,
     StageKey,
     StageRecord,
     read_record,
@@ -31,6 +32,7 @@ from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.clients import Request
 from respan_orchestrator.experiment import ImageFile
 from respan_orchestrator.export import export_image
+from respan_orchestrator.ledger import Ledger
 from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
@@ -151,11 +153,12 @@ def _exported(job: ImageJob, report: Reporter) -> StageRecord:
     """Export what has changed since the last export, or whose files are gone."""
     published = {stage: read_record(job.store, stage) for stage in STAGES[:-1]}
     inputs = {str(stage): record.digest for stage, record in published.items() if record}
-    key = StageKey("export", inputs, {"restored_as_tiff": job.settings.restored_as_tiff})
+    key = StageKey("export", inputs, job.settings.export_choices)
     old = read_record(job.store, key.stage)
     if old is not None and old.digest == key.digest and all(map(Path.exists, _files_of(old))):
         return old.model_copy(update={"is_old": True})
-    files = export_image(job.store, job.sub_folder, job.settings, report)
+    ledger = Ledger(job.store / FOLDER / "export.log", key.digest)
+    files = export_image(job.store, job.sub_folder, job.settings, report, ledger)
     record = StageRecord(
         stage=key.stage,
         digest=key.digest,
@@ -166,6 +169,7 @@ def _exported(job: ImageJob, report: Reporter) -> StageRecord:
         outputs={},
     )
     write_text_durably(record_path(job.store, key.stage), record.model_dump_json(indent=1))
+    ledger.close()
     return record
 
 

@@ -55,6 +55,10 @@ _WINS_OVER: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("Parameters", "model_resZ"): [("Segmentation", "model_spacing_um")],
     ("Analysis", "tiles_for_prediction"): [("Restoration", "care_tiles")],
     ("Analysis", "remove_touching_boarders"): [("Quantification", "remove_border_spines")],
+    ("Analysis", "additional_data"): [
+        ("Quantification", "meshes"),
+        ("Quantification", "distance_maps"),
+    ],
     ("SelfNet", "model_path"): [("Restoration", "axial_model")],
 }
 """Fields that RESPAN's keys fill. On the command line such a key wins over the file's field."""
@@ -80,10 +84,29 @@ class AnalysisSettings(BaseModel):
     """Order of a file's axes; empty: the file says it."""
     restored_as_tiff: bool = True
     """Whether restored images are exported as TIFF."""
+    validation_mips: bool = True
+    """Whether projections of everything found are exported."""
+    validation_volumes: bool = False
+    """Whether the same is exported in 3D."""
+    spine_arrays: bool = True
+    """Whether pictures of the single spines are exported."""
+    spine_box_um: float = 5.0
+    """Edge of the box around each spine in these pictures."""
     notes: tuple[str, ...] = ()
     """What the user should know: keys without effect, keys that overrule others."""
     entries: tuple[Entry, ...] = ()
     """The keys as they were written."""
+
+    @property
+    def export_choices(self) -> dict[str, Any]:
+        """What exported files depend on besides the results."""
+        return {
+            "channel": self.quantification.channel,
+            "restored_as_tiff": self.restored_as_tiff,
+            "validation_mips": self.validation_mips,
+            "validation_volumes": self.validation_volumes,
+            "spine_box_um": self.spine_box_um if self.spine_arrays else None,
+        }
 
     @property
     def model_folders(self) -> list[Path]:
@@ -201,6 +224,12 @@ def translate(entries: Iterable[Entry], source: Path) -> AnalysisSettings:
         voxel_size_from=work.value("Parameters", "voxel_size_from"),
         axes=work.value("Parameters", "axes", ""),
         restored_as_tiff=work.value("Analysis", "validation_format", "tif").lower() == "tif",
+        validation_mips=work.value("Analysis", "validation_mips", True),
+        validation_volumes=work.value(
+            "Analysis", "validation_volumes", work.value("Analysis", "additional_data", False)
+        ),
+        spine_arrays=work.value("Analysis", "spine_arrays", True),
+        spine_box_um=work.value("Analysis", "roi_volume_size", 5.0),
         notes=tuple(work.notes),
         entries=entries,
     )

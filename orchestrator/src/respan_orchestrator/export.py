@@ -6,35 +6,39 @@ others, it would pass for a result of this run.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
-from respan_common.geometry import Box, VoxelSpacing, Zyx
-from respan_common.records import record_of, verify
+from respan_common.geometry import VoxelSpacing
+from respan_common.records import read_record, record_of, verify
 from respan_common.volumes import Volume, exists, open_volume
 from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.fiji import complete_or_absent, fiji_dtype, write_fiji_tiff
+from respan_orchestrator.ledger import Ledger
+from respan_orchestrator.planes import planes
+from respan_orchestrator.spine_arrays import remove_spine_arrays, write_spine_arrays
+from respan_orchestrator.validation import write_mips, write_volumes
 
 SPINES = "tables/spines.parquet"
 DENDRITES = "tables/dendrites.parquet"
 
-_SLAB_BYTES = 256 * 2**20
-_CHUNK_DEPTH = 32  # reading fewer planes at once would decode the same chunks again
-_LARGEST_EXACT_ID = 2**24
-_PUTATIVE_SPINE_ROLES = ("spine", "spine_core", "spine_shell")
+_MESHES = "meshes/"
+_STEPS = 1000
 
 
 def export_image(
-    store: Path, sub_folder: Path, settings: AnalysisSettings, report: Reporter
+    store: Path,
+    sub_folder: Path,
+    settings: AnalysisSettings,
+    report: Reporter,
+    ledger: Ledger | None = None,
 ) -> list[Path]:
     """Write everything that RESPAN's users expect of one image; return what was written.
 
@@ -43,74 +47,126 @@ def export_image(
     store
         The image's OME-Zarr.
     sub_folder
-        Where Tables/, Validation_Data/ and SWC_files/ are.
+        Where Tables/, Validation_Data/, Spine_Arrays/ and SWC_files/ are.
+    ledger
+        Large files that it lists are not written again.
     """
     name = store.name.removesuffix(".ome.zarr")
-    channel = settings.quantification.channel
-    validation = sub_folder / "Validation_Data"
-    steps: list[Callable[[], list[Path]]] = [
-        lambda: export_classes(store, validation / f"Segmentation_Labels/{name}.tif", report),
-        lambda: export_restored(
-            store,
-            validation / f"Restored_Images/{name}.tif",
-            report,
-            wanted=settings.restored_as_tiff,
+    validation, notes = sub_folder / "Validation_Data", ledger or Ledger()
+    steps: list[tuple[str, Callable[[Reporter], list[Path]]]] = [
+        (
+            "Segmentation_Labels",
+            lambda part: export_classes(
+                store, validation / f"Segmentation_Labels/{name}.tif", part, notes
+            ),
         ),
-        lambda: export_mips(store, validation / f"Validation_MIPs/MIP_{name}.tif", channel, report),
-        lambda: export_tables(store, sub_folder / "Tables"),
-        lambda: export_swc(store, sub_folder / "SWC_files"),
+        (
+            "Restored_Images",
+            lambda part: export_restored(
+                store,
+                validation / f"Restored_Images/{name}.tif",
+                part,
+                notes,
+                wanted=settings.restored_as_tiff,
+            ),
+        ),
+        (
+            "validation pictures",
+            lambda part: _export_validation(store, validation, settings, part, notes),
+        ),
+        (
+            "Spine_Arrays",
+            lambda part: _export_spine_arrays(store, sub_folder, settings, part, notes),
+        ),
+        ("Spine_Meshes", lambda part: export_meshes(store, validation / "Spine_Meshes", part)),
+        ("Tables", lambda part: export_tables(store, sub_folder / "Tables")),
+        ("SWC_files", lambda part: export_swc(store, sub_folder / "SWC_files")),
     ]
     written: list[Path] = []
-    for done, step in enumerate(steps):
-        report.progress(done, len(steps), "writing TIFFs and tables")
-        written += step()
-    report.progress(len(steps), len(steps), "writing TIFFs and tables")
+    for done, (what, step) in enumerate(steps):
+        part = PartReporter(report, done, len(steps), f"writing {what}")
+        part.progress(0, 1)
+        written += step(part)
+    report.progress(len(steps), len(steps), "written")
     return written
 
 
-def export_classes(store: Path, path: Path, report: Reporter) -> list[Path]:
+def export_classes(
+    store: Path, path: Path, report: Reporter, ledger: Ledger | None = None
+) -> list[Path]:
     """Class image as the network sees it, uint8 (z, y, x)."""
     if not exists(store, "labels/classes"):
         return _absent(path)
     classes = open_volume(store, "labels/classes")
-    planes = (plane for _, plane in _planes(classes, report))
-    dtype = np.dtype(np.uint8)
-    return [write_fiji_tiff(path, planes, "ZYX", classes.shape_zyx, dtype, classes.spacing)]
+
+    def write() -> None:
+        shape, dtype = classes.shape_zyx, np.dtype(np.uint8)
+        write_fiji_tiff(path, planes(classes, report), "ZYX", shape, dtype, classes.spacing)
+
+    return [(ledger or Ledger()).once(path, write)]
 
 
-def export_restored(store: Path, path: Path, report: Reporter, *, wanted: bool) -> list[Path]:
+def export_restored(
+    store: Path, path: Path, report: Reporter, ledger: Ledger | None = None, *, wanted: bool
+) -> list[Path]:
     """Restored image, all channels (z, c, y, x)."""
     if not wanted or not exists(store, "restored"):
         return _absent(path)
-    return [export_image_tiff(open_volume(store, "restored"), path, report)]
+    image = open_volume(store, "restored")
+    return [(ledger or Ledger()).once(path, lambda: export_image_tiff(image, path, report))]
 
 
 def export_image_tiff(image: Volume, path: Path, report: Reporter) -> Path:
     """Any image of a store as a TIFF (z, c, y, x)."""
     depth, height, width = image.shape_zyx
     shape = (depth, image.channels, height, width)
-    every = zip(
-        *(_planes(image, report, channel + 1) for channel in range(image.channels)), strict=True
-    )
-    planes = (plane for channels in every for _, plane in channels)
+    every = (planes(image, report, n + 1, image.channels) for n in range(image.channels))
+    in_order = (plane for channels in zip(*every, strict=True) for plane in channels)
     dtype = fiji_dtype(image.dtype)
-    return write_fiji_tiff(path, planes, "ZCYX", shape, dtype, image.spacing, image.channel_names)
+    return write_fiji_tiff(path, in_order, "ZCYX", shape, dtype, image.spacing, image.channel_names)
 
 
-def export_mips(store: Path, path: Path, channel: int, report: Reporter) -> list[Path]:
-    """Projections along z of the image and of everything found in it, in RESPAN's order.
-
-    RESPAN's last two channels, the distances to the dendrite, are not stored and not written.
-    """
+def export_mips(
+    store: Path, path: Path, channel: int, report: Reporter, ledger: Ledger | None = None
+) -> list[Path]:
+    """Projections along z of the image and of everything found in it (`validation`)."""
     if not exists(store, "labels/classes"):
         return _absent(path)
-    layers = _layers(store, channel)
-    _, height, width = layers[0].volume.shape_zyx
-    planes = (_projection(layer, report) for layer in layers)
-    shape = (len(layers), height, width)
-    names = [layer.name for layer in layers]
-    spacing = layers[0].volume.spacing
-    return [write_fiji_tiff(path, planes, "CYX", shape, np.dtype(np.float32), spacing, names)]
+    return [(ledger or Ledger()).once(path, lambda: write_mips(store, path, channel, report))]
+
+
+def export_volumes(
+    store: Path, path: Path, channel: int, report: Reporter, ledger: Ledger | None = None
+) -> list[Path]:
+    """The same channels in 3D."""
+    if not exists(store, "labels/classes"):
+        return _absent(path)
+    return [(ledger or Ledger()).once(path, lambda: write_volumes(store, path, channel, report))]
+
+
+def _export_validation(
+    store: Path, folder: Path, settings: AnalysisSettings, report: Reporter, ledger: Ledger
+) -> list[Path]:
+    name, channel = store.name.removesuffix(".ome.zarr"), settings.quantification.channel
+    mips = folder / f"Validation_MIPs/MIP_{name}.tif"
+    volumes = folder / f"Validation_Vols/{name}.tif"
+    written = []
+    for wanted, path, write in (
+        (settings.validation_mips, mips, export_mips),
+        (settings.validation_volumes, volumes, export_volumes),
+    ):
+        written += write(store, path, channel, report, ledger) if wanted else _absent(path)
+    return written
+
+
+def _export_spine_arrays(
+    store: Path, sub_folder: Path, settings: AnalysisSettings, report: Reporter, ledger: Ledger
+) -> list[Path]:
+    folder = sub_folder / "Spine_Arrays"
+    spines = read_table(store, SPINES) if settings.spine_arrays else None
+    if spines is None:
+        return remove_spine_arrays(folder, store.name.removesuffix(".ome.zarr"))
+    return write_spine_arrays(store, folder, spines, settings.spine_box_um, report, ledger)
 
 
 def export_tables(store: Path, folder: Path) -> list[Path]:
@@ -140,6 +196,29 @@ def export_swc(store: Path, folder: Path) -> list[Path]:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, target)
     return [path]
+
+
+def export_meshes(store: Path, folder: Path, report: Reporter) -> list[Path]:
+    """Meshes of spines, heads and necks, as FOLDER/NAME/{head,neck,spine}/ID.obj or .ply.
+
+    An older export of the image is replaced as a whole.
+    """
+    name = store.name.removesuffix(".ome.zarr")
+    record = read_record(store, "quantification")
+    found = [output for output in record.outputs if output.startswith(_MESHES)] if record else []
+    target, temporary = folder / name, folder / f".{name}.{os.getpid()}.tmp"
+    try:
+        for done, output in enumerate(found):
+            report.progress(done, len(found))
+            place = temporary / output.removeprefix(_MESHES)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store / output, place)
+        shutil.rmtree(target, ignore_errors=True)
+        if found:
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return [target / output.removeprefix(_MESHES) for output in found]
 
 
 def measured_spacing(store: Path) -> VoxelSpacing:
@@ -174,68 +253,31 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One channel of the projections."""
+class PartReporter(Reporter):
+    """Tells of one part of several as progress of the whole.
 
-    name: str
-    volume: Volume
-    channel: int = 1
-    values: tuple[int, ...] = ()
-    """Class values that count as 1; empty: the values themselves."""
+    Parameters
+    ----------
+    whole
+        Who hears of it.
+    part, parts
+        Which part this is, from 0, and how many there are.
+    message
+        What is being done.
+    """
 
+    def __init__(self, whole: Reporter, part: int, parts: int, message: str) -> None:
+        super().__init__(send=lambda event: None, cancelled=lambda: False)
+        self._whole, self._part, self._parts, self._message = whole, part, parts, message
 
-def _layers(store: Path, channel: int) -> list[_Layer]:
-    classes = open_volume(store, "labels/classes")
-    image = open_volume(store, "restored" if exists(store, "restored") else "")
-    roles: dict[str, int] = classes.attributes.get("roles", {})
-    putative = tuple(int(roles[role]) for role in _PUTATIVE_SPINE_ROLES if role in roles)
-    layers = [_Layer("neuron", image, min(channel, image.channels))]
-    if putative:
-        layers.append(_Layer("putative spines", classes, values=putative))
-    for label, group in (
-        ("spine ids", "heads"),
-        ("neck ids", "necks"),
-        ("dendrite ids", "dendrites"),
-        ("skeleton", "skeleton"),
-    ):
-        if exists(store, f"labels/{group}"):
-            layers.append(_Layer(label, open_volume(store, f"labels/{group}")))
-    sizes = {layer.volume.shape_zyx for layer in layers}
-    if len(sizes) > 1:
-        raise VolumeFormatError(f"image and labels of {store} differ in size: {sorted(sizes)}")
-    return layers
+    def progress(self, done: int, total: int, message: str = "") -> None:
+        """Say how far the part is."""
+        steps = round(_STEPS * (self._part + done / max(total, 1)))
+        self._whole.progress(steps, _STEPS * self._parts, message or self._message)
 
-
-def _projection(layer: _Layer, report: Reporter) -> NDArray[np.float32]:
-    """Maximum along z, shape (y, x)."""
-    _, height, width = layer.volume.shape_zyx
-    highest = np.full((height, width), -np.inf, np.float32)
-    for _, plane in _planes(layer.volume, report, layer.channel):
-        values = np.isin(plane, layer.values) if layer.values else plane
-        np.maximum(highest, values.astype(np.float32), out=highest)
-    if layer.volume.dtype.kind == "u" and highest.max(initial=0) >= _LARGEST_EXACT_ID:
-        raise VolumeFormatError(f"{layer.name} of {layer.volume.store} are too large for float32")
-    return highest
-
-
-def _planes(
-    volume: Volume, report: Reporter, channel: int = 1
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Planes (y, x) of a volume in order; reads whole chunks at once where memory allows."""
-    depth, height, width = volume.shape_zyx
-    for start in range(0, depth, step := _slab_depth(volume.shape_zyx, volume.dtype.itemsize)):
-        report.check()
-        stop = min(start + step, depth)
-        box: Box = (slice(start, stop), slice(0, height), slice(0, width))
-        slab = volume.read(box, channel)
-        yield from zip(range(start, stop), slab, strict=True)
-
-
-def _slab_depth(shape_zyx: Zyx, itemsize: int) -> int:
-    affordable = _SLAB_BYTES // max(shape_zyx[1] * shape_zyx[2] * itemsize, 1)
-    whole = affordable // _CHUNK_DEPTH * _CHUNK_DEPTH
-    return max(min(whole or affordable, 2 * _CHUNK_DEPTH), 1)
+    def check(self) -> None:
+        """Raise CancelledError if the caller is gone."""
+        self._whole.check()
 
 
 def _origin(name: str, spacing: VoxelSpacing, rows: int) -> pd.DataFrame:

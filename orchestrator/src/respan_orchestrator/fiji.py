@@ -38,6 +38,7 @@ def write_fiji_tiff(
     dtype: np.dtype[Any],
     spacing: VoxelSpacing,
     names: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Path:
     """Write planes (y, x) in the order of `axes`.
 
@@ -46,19 +47,23 @@ def write_fiji_tiff(
     planes
         As many as the axes before y and x count; converted to `dtype`.
     axes
-        ZYX, CYX or ZCYX.
+        ZYX, CYX, ZCYX or TZCYX.
     dtype
         One of uint8, uint16, float32.
     names
         Names of the channels.
+    labels
+        A label for every plane, instead of its channel's name.
 
     Notes
     -----
     Above 3.5 GiB it is a BigTIFF with OME metadata, which Fiji opens with Bio-Formats; ImageJ's own
-    metadata has no room for more.
+    metadata has no room for more. It has no labels.
     """
     is_big = math.prod(shape) * dtype.itemsize > _LARGEST_CLASSIC_BYTES
-    options = _ome(axes, spacing, names) if is_big else _imagej(axes, shape, spacing, names)
+    # ImageJ has one label per plane.
+    every = labels or list(names) * (math.prod(shape[:-2]) // max(len(names), 1))
+    options = _ome(axes, spacing, names) if is_big else _imagej(axes, spacing, every)
     with complete_or_absent(path) as temporary:
         tifffile.imwrite(
             temporary,
@@ -86,13 +91,10 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _imagej(
-    axes: str, shape: tuple[int, ...], spacing: VoxelSpacing, names: Sequence[str]
-) -> dict[str, Any]:
+def _imagej(axes: str, spacing: VoxelSpacing, labels: Sequence[str]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes, "unit": "micron", "spacing": spacing.z_um}
-    if names:
-        # ImageJ has one label per plane.
-        metadata["Labels"] = list(names) * (math.prod(shape[:-2]) // len(names))
+    if labels:
+        metadata["Labels"] = list(labels)
         metadata["mode"] = "grayscale"
     resolution = (1 / spacing.x_um, 1 / spacing.y_um)
     return {"imagej": True, "resolution": resolution, "metadata": metadata}

@@ -174,7 +174,21 @@ KEYS: dict[str, dict[str, Key]] = {
         "validation_format": Key(
             text_or_none, "`tif`: restored images are also written as TIFF; else they are not."
         ),
-        "roi_volume_size": _unused("spine arrays are as large as the spine"),
+        "validation_mips": Key(
+            switch, "RESPAN's tick `Save validation data`: Validation_MIPs; the default is True."
+        ),
+        "validation_volumes": Key(
+            switch, "Validation_Vols, the same channels in 3D; the default is False."
+        ),
+        "spine_arrays": Key(switch, "Spine_Arrays, a picture of each spine; the default is True."),
+        "roi_volume_size": Key(
+            length_um, "Edge of the box around each spine in Spine_Arrays, µm; the default is 5."
+        ),
+        "additional_data": Key(
+            switch,
+            "RESPAN's tick `Additional data`: True also writes Validation_Vols with distances, and "
+            "Spine_Meshes.",
+        ),
         "GPU_block_size": _unused("block sizes follow from the memory that is there"),
         "erode_shape": _unused(
             "touching spines are split at their waist; `Quantification: spine_splitting` decides"

@@ -12,7 +12,7 @@ from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing, whole
 from respan_common.records import StageKey
 from respan_common.volumes import open_volume
-from respan_orchestrator import export, fiji
+from respan_orchestrator import export, fiji, planes
 from respan_orchestrator.analysis_settings import translate
 from respan_orchestrator.export import export_image, export_image_tiff
 from respan_orchestrator.summary import write_sub_folder_summary
@@ -77,6 +77,8 @@ SPINES = pd.DataFrame(
     {
         "spine_id": [1, 70_001],
         "x": [3.0, 4.0],
+        "y": [6.0, 6.0],
+        "z": [2.0, 2.0],
         "dendrite_id": [3, 3],
         "spine_vol": [0.1, 0.3],
         "neck_length": [np.nan, 0.4],
@@ -105,6 +107,11 @@ def test_every_output_has_respans_name(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in written] == [
         "Validation_Data/Segmentation_Labels/d 1.tif",
         "Validation_Data/Validation_MIPs/MIP_d 1.tif",
+        "Spine_Arrays/Spine_vols_d 1_b1.tif",
+        "Spine_Arrays/Spine_MIPs_d 1_b1.tif",
+        "Spine_Arrays/Spine_vols_d 1_b1_masked.tif",
+        "Spine_Arrays/Spine_MIPs_d 1_b1_masked.tif",
+        "Spine_Arrays/Spine_index_d 1.csv",
         "Tables/d 1_detected_spines.csv",
         "Tables/d 1_dendrite_summary.csv",
         "SWC_files/d 1.swc",
@@ -155,7 +162,7 @@ def test_projections_are_named_and_large_ids_do_not_wrap(tmp_path):
 
 def test_projections_do_not_depend_on_how_much_is_read_at_once(tmp_path, monkeypatch):
     store = quantified(segmented(raw_store(tmp_path)))
-    monkeypatch.setattr(export, "_SLAB_BYTES", 1)
+    monkeypatch.setattr(planes, "_SLAB_BYTES", 1)
     export_image(store, tmp_path, SETTINGS, REPORT)
     found = tifffile.imread(tmp_path / "Validation_Data/Validation_MIPs/MIP_d 1.tif")
     assert np.array_equal(found[0], open_volume(store).read(channel=1).max(axis=0))
@@ -220,7 +227,7 @@ def test_a_failed_export_leaves_no_half_file(tmp_path, monkeypatch):
         raise OSError("disk full")
         yield
 
-    monkeypatch.setattr(export, "_planes", broken)
+    monkeypatch.setattr(export, "planes", broken)
     with pytest.raises(OSError, match="disk full"):
         export_image(store, tmp_path, SETTINGS, REPORT)
     assert not [path for path in (tmp_path / "Validation_Data").rglob("*") if path.is_file()]

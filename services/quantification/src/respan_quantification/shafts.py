@@ -13,17 +13,18 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import edt
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, VoxelSpacing, Zyx, grow
+from respan_common.geometry import Box, VoxelSpacing, Zyx, grow, relative
 from respan_quantification import contacts
 from respan_quantification.census import Census
 from respan_quantification.contacts import Contacts, find_contacts
 from respan_quantification.frame import Frame
 from respan_quantification.growth import Contact
 from respan_quantification.instances import inside_distance_um
-from respan_quantification.objects import Labels
+from respan_quantification.objects import Labels, box_of
 
 Ids = NDArray[np.uint32]
 Index = NDArray[np.int32]
@@ -154,28 +155,19 @@ def gather(
         Objects of the whole image's census over `frame.outer`.
     """
     owned = dendrites[frame.inner_in_outer]
-    inside = owned > 0
-    ids, index = owned[inside], np.flatnonzero(inside)
-    order = np.argsort(ids, kind="stable")
-    ids, index = ids[order], index[order]
-    corner = np.array([part.start for part in frame.inner])
-    voxels = np.stack(np.unravel_index(index, owned.shape), axis=1) + corner
-    present, starts = np.unique(ids, return_index=True)
+    present = np.asarray(fastremap.unique(owned[owned > 0]), np.uint32)
     is_fine = np.array([lattices[int(number)].is_fine for number in present], dtype=bool)
-    fine = np.repeat(is_fine, np.diff(np.append(starts, len(ids))))
-    parts = [
-        _coarse(int(number), voxels[ids == number], dendrites, frame, lattices[int(number)])
-        for number in present[~is_fine]
-    ]
-    cells, samples = [part.cells for part in parts], [part.samples for part in parts]
+    wide = present[~is_fine]
+    voxel_ids, voxels = _voxels_of(owned, wide, frame)
+    parts = _coarse(owned, wide, dendrites, frame, lattices) if len(wide) else []
     return Shafts(
-        voxel_ids=ids[fine],
-        voxels=voxels[fine].astype(np.int32),
-        cell_ids=np.repeat(present[~is_fine], [len(part) for part in cells]),
-        cells=_stacked(cells).astype(np.int32),
+        voxel_ids=voxel_ids,
+        voxels=voxels,
+        cell_ids=np.repeat(wide, [len(part.cells) for part in parts]),
+        cells=_stacked([part.cells for part in parts]).astype(np.int32),
         cell_radius_um=np.concatenate([np.zeros(0, np.float32), *(p.radius_um for p in parts)]),
-        sample_ids=np.repeat(present[~is_fine], [len(part) for part in samples]),
-        samples=_stacked(samples).astype(np.int32),
+        sample_ids=np.repeat(wide, [len(part.samples) for part in parts]),
+        samples=_stacked([part.samples for part in parts]).astype(np.int32),
         contacts=find_contacts(dendrites, somas, frame),
     )
 
@@ -235,6 +227,17 @@ def _factor(low: NDArray[np.int64], high: NDArray[np.int64], spacing: VoxelSpaci
     return (z, y, x)
 
 
+def _voxels_of(owned: Labels, without: Ids, frame: Frame) -> tuple[Ids, Index]:
+    """Voxels of all dendrites but some, by rising dendrite, in raster order within each."""
+    inside = owned > 0
+    if len(without):
+        inside &= ~np.isin(owned, without)
+    ids, linear = owned[inside], np.flatnonzero(inside)
+    order = np.argsort(ids, kind="stable")
+    voxels = np.stack(np.unravel_index(linear[order], owned.shape), axis=1)
+    return ids[order], (voxels + [part.start for part in frame.inner]).astype(np.int32)
+
+
 class _Coarse(NamedTuple):
     """One dendrite's part in one block on its lattice."""
 
@@ -244,16 +247,50 @@ class _Coarse(NamedTuple):
 
 
 def _coarse(
-    number: int, voxels: NDArray[np.int64], dendrites: Labels, frame: Frame, lattice: Lattice
+    owned: Labels, numbers: Ids, dendrites: Labels, frame: Frame, lattices: Mapping[int, Lattice]
+) -> list[_Coarse]:
+    tight = box_of(np.isin(owned, numbers))
+    depth_um = _depths_um(dendrites, tight, frame, lattices[int(numbers[0])].reach_um)
+    corner = np.array([p.start + t.start for p, t in zip(frame.inner, tight, strict=True)])
+    return [
+        _coarse_part(owned[tight] == number, depth_um, corner, lattices[int(number)])
+        for number in numbers
+    ]
+
+
+def _coarse_part(
+    mask: NDArray[np.bool_],
+    depth_um: NDArray[np.float32],
+    corner: NDArray[np.int64],
+    lattice: Lattice,
 ) -> _Coarse:
-    index = voxels - frame.corner
-    box = grow(_box_around(index), frame.spacing.reach(lattice.reach_um), dendrites.shape)
-    mask = np.ascontiguousarray(dendrites[box] == number)
-    distance = edt.edt(mask, anisotropy=frame.spacing.zyx, black_border=False)
-    depth = distance[tuple((index - [part.start for part in box]).T)]
-    depth = np.minimum(depth, np.float32(lattice.reach_um))
-    cells, radius_um = _thickest(voxels // lattice.factor_zyx, depth)
-    return _Coarse(cells, radius_um, voxels[is_sampled(voxels, lattice.sample_share)])
+    """Cells and samples of a mask whose first voxel lies at `corner` of the whole image."""
+    first = corner // lattice.factor_zyx
+    shape = (corner + mask.shape - 1) // lattice.factor_zyx - first + 1
+    thickest_um = np.zeros(shape, np.float32)
+    samples = []
+    for z in np.flatnonzero(mask.any(axis=(1, 2))):  # a plane at a time: it may be all of them
+        voxels = np.argwhere(mask[z : z + 1])
+        voxels[:, 0] = z
+        voxels += corner
+        cells = tuple((voxels // lattice.factor_zyx - first).T)
+        np.maximum.at(thickest_um, cells, depth_um[z][mask[z]])
+        samples.append(voxels[is_sampled(voxels, lattice.sample_share)])
+    found = np.argwhere(thickest_um) + first
+    return _Coarse(found, thickest_um[thickest_um > 0], _stacked(samples))
+
+
+def _depths_um(dendrites: Labels, tight: Box, frame: Frame, reach_um: float) -> NDArray[np.float32]:
+    """Distance to the background over a box of owned voxels, at most `reach_um`.
+
+    Other dendrites need no care: objects that do not touch have background between them, which
+    is nearer.
+    """
+    start = [part.start for part in frame.inner_in_outer]
+    z, y, x = (slice(a + t.start, a + t.stop) for a, t in zip(start, tight, strict=True))
+    around = grow((z, y, x), frame.spacing.reach(reach_um), dendrites.shape)
+    depth = edt.edt(dendrites[around] > 0, anisotropy=frame.spacing.zyx, black_border=False)
+    return np.asarray(np.minimum(depth[relative((z, y, x), around)], np.float32(reach_um)))
 
 
 def _thickest(

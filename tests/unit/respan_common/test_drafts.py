@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 import subprocess
@@ -266,3 +267,26 @@ def test_labels_of_a_new_store_are_listed(tmp_path):
         draft.publish()
     assert '"spines"' in (store / "labels" / "zarr.json").read_text()
     assert open_volume(store, "labels/spines").digest == key.digest
+
+
+def test_a_table_is_published_with_its_group_and_listed(store):
+    with drafting(store, KEY, SilentReporter()) as draft:
+        draft.table("spines", {"type": "feature_table"}).write_bytes(b"rows")
+        record = draft.publish()
+    assert set(record.outputs) == {"tables/spines/table.parquet", "tables/spines/zarr.json"}
+    assert json.loads((store / "tables/zarr.json").read_text())["attributes"] == {
+        "tables": ["spines"]
+    }
+    group = json.loads((store / "tables/spines/zarr.json").read_text())
+    assert group["attributes"]["type"] == "feature_table"
+
+
+def test_a_table_that_is_published_no_more_is_listed_no_more(store):
+    with drafting(store, KEY, SilentReporter()) as draft:
+        draft.table("spines", {}).write_bytes(b"rows")
+        draft.publish()
+    with drafting(store, dataclasses.replace(KEY, model_digest="2"), SilentReporter()) as draft:
+        draft.table("dendrites", {}).write_bytes(b"rows")
+        draft.publish()
+    listed = json.loads((store / "tables/zarr.json").read_text())["attributes"]
+    assert listed == {"tables": ["dendrites"]}

@@ -136,6 +136,11 @@ class Draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def table(self, name: str, attributes: Mapping[str, Any]) -> Path:
+        """Where to write a table as Parquet; `attributes` are those of its group."""
+        write_group_attributes(self.folder / "tables" / name, dict(attributes))
+        return self.file(f"tables/{name}/{ngff.TABLE}")
+
     def is_done(self, token: str) -> bool:
         """Whether a piece of work was finished by this or an earlier attempt."""
         return token in self._done
@@ -196,17 +201,35 @@ class Draft:
             str(path)
             for path in paths
             if not path.parts[0].startswith(".")
-            and path.name != "zarr.json"
+            and (path.name != "zarr.json" or (self.folder / path.parent / ngff.TABLE).is_file())
             and not any(str(path).startswith(f"{group}/") for group in groups if group)
             and not ("" in groups and path.parts[0].isdigit())
         ]
 
 
 @contextmanager
-def drafting(store: Path, key: StageKey, report: Reporter) -> Iterator[Draft]:
-    """Work of one stage inside an existing store; waits while another process does the same."""
-    with exclusive(store / FOLDER / f"{key.stage}.lock", report.check):
-        yield _open_draft(store, key, store / FOLDER / "partial" / key.stage, is_new_store=False)
+def drafting(
+    store: Path,
+    key: StageKey,
+    report: Reporter,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[Draft]:
+    """Work of one stage inside an existing store; waits while another process does the same.
+
+    `meanwhile` is called again and again during the wait: it may help the other process.
+    """
+
+    def wait() -> None:
+        report.check()
+        meanwhile()
+
+    with exclusive(store / FOLDER / f"{key.stage}.lock", wait):
+        yield _open_draft(store, key, draft_folder(store, key.stage), is_new_store=False)
+
+
+def draft_folder(store: Path, stage: str) -> Path:
+    """Where a stage's unfinished work on a store lies."""
+    return store / FOLDER / "partial" / stage
 
 
 @contextmanager
@@ -271,7 +294,7 @@ def _finish_interrupted_publication(
 def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_store: bool) -> None:
     if is_new_store:
         write_text_durably(record_path(folder, record.stage), record.model_dump_json(indent=1))
-        _list_labels(folder)
+        _list_members(folder)
         _intent_of(folder).unlink(missing_ok=True)
         _replace(folder, store)
         return
@@ -280,7 +303,7 @@ def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_s
     for output in record.outputs:
         if (folder / output).exists():  # else an interrupted attempt has moved it already
             _replace(folder / output, store / output)
-    _list_labels(store)
+    _list_members(store)
     write_text_durably(record_path(store, record.stage), record.model_dump_json(indent=1))
     _key_of(folder).unlink(missing_ok=True)  # first: half a draft is no draft
     shutil.rmtree(folder, ignore_errors=True)
@@ -307,13 +330,17 @@ def _replace(source: Path, target: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)  # an interrupted attempt may have left one, too
 
 
-def _list_labels(store: Path) -> None:
-    labels = store / "labels"
-    if not labels.is_dir():
-        return
-    with exclusive(store / FOLDER / "labels.lock", lambda: None):
-        names = [path.parent.name for path in labels.glob("[!.]*/zarr.json")]
-        write_group_attributes(labels, ngff.labels_group_attributes(names))
+def _list_members(store: Path) -> None:
+    """Have the groups of labels and of tables list what is in them."""
+    for group, attributes_of in (
+        ("labels", ngff.labels_group_attributes),
+        ("tables", ngff.tables_group_attributes),
+    ):
+        if not (store / group).is_dir():
+            continue
+        with exclusive(store / FOLDER / f"{group}.lock", lambda: None):
+            names = [path.parent.name for path in (store / group).glob("[!.]*/zarr.json")]
+            write_group_attributes(store / group, attributes_of(names))
 
 
 def _key_of(folder: Path) -> Path:

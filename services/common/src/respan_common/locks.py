@@ -26,6 +26,14 @@ def exclusive(path: Path, check: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def exclusive_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path` if it is free; gives whether it is held. Never waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        yield _taken(file.fileno())
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -192,6 +192,12 @@ class LevelWriter:
         self.block_zyx = _shard_shape(self.shape_zyx)
         self._array = _array_at(folder / "0", self.shape, self.dtype)
 
+    @classmethod
+    def existing(cls, folder: Path) -> LevelWriter:
+        """Take up a group that another process began."""
+        array = _open_for_reading(folder / "0")
+        return cls(folder, array.shape, array.dtype.numpy_dtype)
+
     @property
     def shape_zyx(self) -> Zyx:
         """Voxels along each axis."""

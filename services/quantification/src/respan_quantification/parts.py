@@ -6,8 +6,10 @@ are Parquet. Nothing here is pickled: a store may come from anywhere.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from respan_common.locks import exclusive_if_free
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -54,6 +58,40 @@ class Parts:
     def load_table(self, step: str, number: int) -> pd.DataFrame:
         """A table that was kept."""
         return pd.read_parquet(self._path(step, number).with_suffix(".parquet"))
+
+    def is_done(self, step: str, number: int) -> bool:
+        """Whether this piece of work is finished, by whomever."""
+        return self._path(step, number).with_suffix(".done").exists()
+
+    def mark_done(self, step: str, number: int) -> None:
+        """Say that this piece of work is finished and on disk."""
+        marker = self._path(step, number).with_suffix(".done")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+    @contextmanager
+    def claimed(self, step: str, number: int) -> Iterator[bool]:
+        """Hold a piece of work that is not done yet; gives whether that succeeded.
+
+        The kernel frees what a killed process had claimed.
+        """
+        with exclusive_if_free(self._path(step, number).with_suffix(".lock")) as mine:
+            yield mine and not self.is_done(step, number)
+
+    def open_step(self, digest: str, step: str) -> None:
+        """Let others with the same work join this step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / "open.json.new"
+        fresh.write_text(json.dumps({"digest": digest, "step": step}), encoding="utf-8")
+        fresh.replace(self.folder / "open.json")
+
+    def step_to_join(self, digest: str) -> str | None:
+        """Step that somebody with the same work has opened."""
+        try:
+            said = json.loads((self.folder / "open.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return str(said["step"]) if said["digest"] == digest else None
 
     def _path(self, step: str, number: int) -> Path:
         return self.folder / step / f"{number:06d}"

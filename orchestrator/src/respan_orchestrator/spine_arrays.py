@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def write_spine_arrays(
     spines
         The image's spine table.
     box_um
-        Edge of the box around the center of each head.
+        Edge of the box around the center of each head; whole voxels that cover it are taken.
     """
     name = store.name.removesuffix(".ome.zarr")
     if not all(exists(store, group) for group in _GROUPS):
@@ -161,8 +162,8 @@ def remove_spine_arrays(folder: Path, name: str, keep: set[Path] | None = None) 
 
 
 def _box_shape(box_um: float, spacing: VoxelSpacing) -> Zyx:
-    """Odd numbers of voxels, so that the head's center is the middle one's."""
-    z, y, x = (2 * round((box_um / edge - 1) / 2) + 1 for edge in spacing.zyx)
+    """The least odd numbers of voxels that cover the box: the head's center is in the middle."""
+    z, y, x = (2 * ceil((box_um / edge - 1) / 2 - 1e-6) + 1 for edge in spacing.zyx)
     return (max(z, 1), max(y, 1), max(x, 1))
 
 

@@ -256,6 +256,16 @@ def test_settings_survive_json(tmp_path):
     assert type(settings).model_validate_json(settings.model_dump_json()) == settings
 
 
+def test_additional_data_means_volumes_meshes_and_distances(tmp_path):
+    settings = settings_of(tmp_path, "Analysis:\n  additional_data: True\n")
+    assert settings.validation_volumes
+    assert settings.quantification.meshes
+    assert settings.quantification.distance_maps
+    less = apply_overrides(settings, ["analysis.validation_volumes=False"])
+    assert not less.validation_volumes
+    assert less.quantification.meshes
+
+
 def test_the_key_reference_in_the_docs_is_current():
     page = Path(__file__).parents[3] / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8").endswith(reference())

@@ -7,14 +7,15 @@ import pytest
 import tifffile
 
 from respan_common.drafts import drafting, drafting_store
-from respan_common.errors import VolumeFormatError
-from respan_common.events import SilentReporter
+from respan_common.errors import CancelledError, VolumeFormatError
+from respan_common.events import Progress, Reporter, SilentReporter
 from respan_common.geometry import VoxelSpacing, whole
 from respan_common.records import StageKey
 from respan_common.volumes import open_volume
 from respan_orchestrator import export, fiji, planes
-from respan_orchestrator.analysis_settings import translate
+from respan_orchestrator.analysis_settings import apply_overrides, translate
 from respan_orchestrator.export import export_image, export_image_tiff
+from respan_orchestrator.ledger import Ledger
 from respan_orchestrator.summary import write_sub_folder_summary
 from respan_orchestrator.tiff import TiffImage
 
@@ -231,3 +232,76 @@ def test_a_failed_export_leaves_no_half_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         export_image(store, tmp_path, SETTINGS, REPORT)
     assert not [path for path in (tmp_path / "Validation_Data").rglob("*") if path.is_file()]
+
+
+def settings(*options: str):
+    return apply_overrides(SETTINGS, options)
+
+
+def test_pictures_can_be_switched_off_and_older_ones_go(tmp_path):
+    store = quantified(segmented(raw_store(tmp_path)))
+    more = settings("analysis.validation_volumes=True")
+    names = {path.name for path in export_image(store, tmp_path, more, REPORT)}
+    assert {"MIP_d 1.tif", "d 1.tif", "Spine_vols_d 1_b1.tif"} <= names
+    assert (tmp_path / "Validation_Data/Validation_Vols/d 1.tif").is_file()
+    less = settings("analysis.validation_mips=False", "analysis.spine_arrays=False")
+    export_image(store, tmp_path, less, REPORT)
+    left = {path.name for path in tmp_path.rglob("*.tif")}
+    assert left == {"d 1.tif"}, "image and class image have the same name"
+    assert not list((tmp_path / "Spine_Arrays").iterdir())
+
+
+def test_the_box_of_spine_arrays_has_the_size_that_settings_say(tmp_path):
+    store = quantified(segmented(raw_store(tmp_path)))
+    export_image(store, tmp_path, settings("analysis.roi_volume_size=1"), REPORT)
+    found = tifffile.imread(tmp_path / "Spine_Arrays/Spine_vols_d 1_b1.tif")
+    assert found.shape == (2, 3, 5, 11, 11)
+
+
+def test_an_interrupted_export_goes_on_after_its_last_complete_file(tmp_path, monkeypatch):
+    store = quantified(segmented(raw_store(tmp_path)))
+
+    def broken(*args):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_mips", broken)
+        with pytest.raises(OSError, match="disk full"):
+            export_image(store, tmp_path, SETTINGS, REPORT, Ledger(tmp_path / "log", "key"))
+    labels = tmp_path / "Validation_Data/Segmentation_Labels/d 1.tif"
+    before = labels.stat().st_mtime_ns
+    written = export_image(store, tmp_path, SETTINGS, REPORT, Ledger(tmp_path / "log", "key"))
+    assert labels.stat().st_mtime_ns == before
+    assert all(path.is_file() for path in written)
+
+
+def test_progress_rises_to_the_end_and_can_stop_the_work(tmp_path):
+    store = quantified(segmented(raw_store(tmp_path)))
+    heard: list[Progress] = []
+    report = Reporter(heard.append, cancelled=lambda: False)
+    report.least_interval_s = 0
+    export_image(store, tmp_path, settings("analysis.validation_volumes=True"), report)
+    shares = [event.done / event.total for event in heard]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) > 10
+    with pytest.raises(CancelledError):
+        export_image(store, tmp_path, SETTINGS, Reporter(heard.append, cancelled=lambda: True))
+
+
+def test_meshes_lie_in_respans_folders_and_older_ones_go(tmp_path):
+    store = segmented(raw_store(tmp_path))
+    with drafting(store, StageKey("quantification", {"raw": "1"}), REPORT) as draft:
+        for part in ("spine", "head", "neck"):
+            draft.file(f"meshes/{part}/3.obj").write_text(part)
+        draft.publish()
+    folder = tmp_path / "Validation_Data/Spine_Meshes/d 1"
+    (folder / "head").mkdir(parents=True)
+    (folder / "head/99.obj").touch()
+    written = export_image(store, tmp_path, SETTINGS, REPORT)
+    assert set(folder.rglob("*.obj")) <= set(written)
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.obj")} == {
+        f"{part}/3.obj" for part in ("spine", "head", "neck")
+    }
+    export_image(quantified(store), tmp_path, SETTINGS, REPORT)
+    assert not folder.exists()

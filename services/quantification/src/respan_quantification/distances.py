@@ -18,7 +18,7 @@ from respan_quantification.tree import Tree
 
 # A tenth of a nanometer: a distance's last digit differs with the place in the array.
 _DECIMALS = 4
-_POINTS_AT_ONCE = 1_000_000
+_POINTS_AT_ONCE = 100_000
 
 
 def halo(reach_um: float, spacing: VoxelSpacing) -> Zyx:

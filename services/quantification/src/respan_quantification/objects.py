@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -33,7 +33,7 @@ def _components(mask: NDArray[np.bool_]) -> Labels:
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of a mask along x, in raster order: few numbers for many voxels.
+    """Stretches of objects along x, in raster order: few numbers for many voxels.
 
     `index_zyx`, shape (n, 3), is the first voxel of each; `lengths` says how many voxels follow
     one another from there, itself included.
@@ -43,13 +43,15 @@ class Runs:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Runs:
-        """Find the runs of a mask, shape (z, y, x)."""
-        first, last = mask.copy(), mask.copy()
-        first[..., 1:] &= ~mask[..., :-1]
-        last[..., :-1] &= ~mask[..., 1:]
+    def of(cls, objects: NDArray[np.bool_] | Labels) -> Runs:
+        """Find the runs of a mask or of labels, shape (z, y, x); a run has one label."""
+        first = objects != 0
+        last = first.copy()
+        changes = objects[..., 1:] != objects[..., :-1]
+        first[..., 1:] &= changes
+        last[..., :-1] &= changes
         starts, stops = np.flatnonzero(first), np.flatnonzero(last)
-        index = np.stack(np.unravel_index(starts, mask.shape), axis=1)
+        index = np.stack(np.unravel_index(starts, objects.shape), axis=1)
         return cls(index.astype(np.int64), (stops - starts + 1).astype(np.int64))
 
     @property
@@ -90,14 +92,21 @@ def keep(labels: Labels, kept: NDArray[np.bool_]) -> Labels:
 
 
 def boxes(labels: Labels) -> dict[int, Box]:
-    """Tight box of each id that occurs."""
-    found = cc3d.statistics(labels, no_slice_conversion=False)["bounding_boxes"]
-    counts = voxel_counts(labels)
-    return {number: _box(found[number]) for number in range(1, len(counts)) if counts[number]}
+    """Tight box of each id that occurs; ids may be far larger than the array."""
+    runs = Runs.of(labels)
+    ids, which = np.unique(labels[tuple(runs.index_zyx.T)], return_inverse=True)
+    low = np.full((len(ids), 3), np.iinfo(np.int64).max)
+    high = np.zeros((len(ids), 3), np.int64)
+    np.minimum.at(low, which, runs.index_zyx)
+    np.maximum.at(high, which, runs.stops_zyx)
+    return {
+        int(number): _box(*corners)
+        for number, *corners in zip(ids, low.tolist(), high.tolist(), strict=True)
+    }
 
 
-def _box(slices: tuple[slice, ...]) -> Box:
-    z, y, x = (slice(int(part.start), int(part.stop)) for part in slices)
+def _box(low: Sequence[int], high: Sequence[int]) -> Box:
+    z, y, x = (slice(start, stop) for start, stop in zip(low, high, strict=True))
     return (z, y, x)
 
 
@@ -142,10 +151,11 @@ class Voxels:
     @classmethod
     def of(cls, labels: Labels) -> Voxels:
         """Gather the voxels of all objects."""
-        index = np.argwhere(labels).astype(np.int32)
-        ids = labels[tuple(index.T)]
+        inside = labels > 0
+        ids = labels[inside]
         order = np.argsort(ids, kind="stable")
-        index, ids = index[order], ids[order]
+        ids, linear = ids[order], np.flatnonzero(inside)[order]
+        index = np.stack(np.unravel_index(linear, labels.shape), axis=1).astype(np.int32)
         present, starts = np.unique(ids, return_index=True)
         return cls(index, ids, present, starts.astype(np.int64))
 

@@ -42,10 +42,13 @@ class Waiting:
     """Complexes that cannot be decided from these arrays, and what they need to see.
 
     `final` arrays are as large as they get: nothing waits, but it is noted that it should.
+    With `again`, these arrays were made for complexes that waited before: what they ask for next
+    contains these arrays, so that it grows until it is enough.
     """
 
-    def __init__(self, complexes: Complexes, frame: Frame, *, final: bool) -> None:
-        self._complexes, self._frame, self._final = complexes, frame, final
+    def __init__(self, complexes: Complexes, frame: Frame, *, again: bool, final: bool) -> None:
+        self._complexes, self._frame = complexes, frame
+        self._again, self._final = again, final
         self.flags = np.zeros(len(complexes.stands), dtype=bool)
         self.incomplete = np.zeros(len(complexes.stands), dtype=bool)
         self._boxes: dict[int, Box] = {}
@@ -58,6 +61,9 @@ class Waiting:
         self.flags[number] = True
         margin = self._frame.spacing.reach(margin_um)
         shifted = grow(self._in_image(box), margin, self._frame.shape_zyx)
+        shifted = _union(shifted, self._in_image(self._complexes.box(number)))
+        if self._again:
+            shifted = _union(shifted, self._frame.outer)
         self._boxes[number] = _union(shifted, self._boxes.get(number, shifted))
 
     def stragglers(self) -> list[tuple[int, Box]]:

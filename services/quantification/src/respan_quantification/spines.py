@@ -134,7 +134,7 @@ def find_spines(
     chosen = complexes.with_heads_in(frame)
     if only is not None:
         chosen &= _holding(only, complexes, frame)
-    waiting = Waiting(complexes, frame, final=final)
+    waiting = Waiting(complexes, frame, again=only is not None, final=final)
     for number in np.flatnonzero(chosen & complexes.is_cut).tolist():
         waiting.see(number, complexes.box(number), STEP_UM)
     parts = divided(scene, complexes, chosen & ~waiting.flags, tick)

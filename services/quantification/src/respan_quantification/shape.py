@@ -1,10 +1,4 @@
-"""Volume, surface and extent of one object, by a volume-preserving mesh.
-
-Marching cubes on a bare 0/1 mask cuts every corner: a head of three voxels radius loses 8 % of
-its volume, and its surface keeps the grid's steps. Here the mask is blurred by less than a voxel,
-meshed, and the mesh is scaled about its center so that it holds exactly the voxels' volume, which
-is unbiased.
-"""
+"""Volume, surface and extent of objects. The volume is that of the voxels, which is unbiased."""
 
 from __future__ import annotations
 
@@ -12,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import ConvexHull, QhullError
-from skimage.measure import marching_cubes
 
 from respan_common.geometry import VoxelSpacing
+from respan_quantification import meshes
 from respan_quantification.classes import Mask
-
-BLUR_VOXELS = 0.7
-"""Standard deviation: the least that removes the grid's steps from a ball's surface."""
+from respan_quantification.meshes import Mesh
 
 FEWEST_VOXELS = 4
 """Fewer have no shape that a mesh could show: volume and area only."""
@@ -33,7 +24,7 @@ class Shape:
     """Measurements of one object; what cannot be measured is NaN.
 
     `area_um2` is the projection along z; `extent` and `solidity` are volume over bounding box
-    and over convex hull.
+    and over convex hull; `mesh_um3` is the volume of marching cubes on the bare voxels.
     """
 
     area_um2: float = MISSING
@@ -43,55 +34,47 @@ class Shape:
     extent: float = MISSING
     solidity: float = MISSING
     convex_um3: float = MISSING
+    mesh_um3: float = MISSING
+
+    @property
+    def sphericity(self) -> float:
+        """Surface of the ball of the same volume over the surface: 1 for a ball, else less."""
+        return float(np.pi ** (1 / 3) * (6 * self.volume_um3) ** (2 / 3) / self.surface_um2)
+
+    @property
+    def equivalent_diameter_um(self) -> float:
+        """Diameter of the ball of the same volume."""
+        return float(np.cbrt(6 * self.volume_um3 / np.pi))
 
 
 def measure(mask: Mask, spacing: VoxelSpacing) -> Shape:
     """Shape of the voxels of a mask, shape (z, y, x); an empty mask has none."""
-    voxels = int(mask.sum())
+    return measure_with_mesh(mask, spacing)[0]
+
+
+def measure_with_mesh(mask: Mask, spacing: VoxelSpacing) -> tuple[Shape, Mesh | None]:
+    """Shape of the voxels of a mask, and its mesh (first voxel at 0) if it has one."""
+    voxels = int(np.count_nonzero(mask))
     if voxels == 0:
-        return Shape()
-    area_um2 = float(mask.any(axis=0).sum()) * spacing.y_um * spacing.x_um
+        return Shape(), None
+    area_um2 = int(np.count_nonzero(mask.any(axis=0))) * spacing.y_um * spacing.x_um
     volume_um3 = voxels * spacing.voxel_volume_um3
     if voxels < FEWEST_VOXELS:
-        return Shape(area_um2=area_um2, volume_um3=volume_um3)
-    vertices, faces = mesh(mask, spacing)
-    bbox_um3 = float(np.ptp(vertices, axis=0).prod())
-    convex_um3 = _hull_um3(vertices)
-    return Shape(
+        return Shape(area_um2=area_um2, volume_um3=volume_um3), None
+    mesh = meshes.of_mask(mask, spacing)
+    bbox_um3 = float(np.ptp(mesh.vertices_um, axis=0).prod())
+    convex_um3 = _hull_um3(mesh.vertices_um)
+    found = Shape(
         area_um2=area_um2,
         volume_um3=volume_um3,
-        surface_um2=_surface_um2(vertices, faces),
+        surface_um2=mesh.surface_um2,
         bbox_um3=bbox_um3,
         extent=volume_um3 / bbox_um3,
         solidity=volume_um3 / convex_um3,
         convex_um3=convex_um3,
+        mesh_um3=meshes.bare_volume_um3(mask, spacing),
     )
-
-
-def mesh(mask: Mask, spacing: VoxelSpacing) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vertices in µm (z, y, x; voxel (0, 0, 0) of the mask at 0) and triangles of an object.
-
-    The mesh is closed also where the object touches the array's faces.
-    """
-    blurred = gaussian_filter(np.pad(mask, 3).astype(np.float32), BLUR_VOXELS)
-    # Half of the peak, not one half: a structure one voxel wide never reaches one half.
-    level = 0.5 * float(blurred.max())
-    found = marching_cubes(blurred, level, spacing=spacing.zyx)  # type: ignore[no-untyped-call]
-    vertices, faces = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
-    center = vertices.mean(axis=0)
-    growth = np.cbrt(mask.sum() * spacing.voxel_volume_um3 / _enclosed_um3(vertices, faces))
-    return center + growth * (vertices - center) - 3 * np.asarray(spacing.zyx), faces
-
-
-def _enclosed_um3(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> float:
-    """Volume by the divergence theorem."""
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    return float(abs(np.einsum("ij,ij->i", np.cross(a, b), c).sum()) / 6)
-
-
-def _surface_um2(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> float:
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+    return found, mesh
 
 
 def _hull_um3(vertices: NDArray[np.float64]) -> float:
@@ -99,3 +82,26 @@ def _hull_um3(vertices: NDArray[np.float64]) -> float:
         return float(ConvexHull(vertices).volume)
     except QhullError:
         return MISSING
+
+
+def asymmetries(
+    points_um: NDArray[np.float64], starts: NDArray[np.int64], spacing: VoxelSpacing
+) -> NDArray[np.float64]:
+    """1 - shortest / longest principal axis of many objects: 0 for a ball.
+
+    Parameters
+    ----------
+    points_um : float array, shape (n, 3)
+        Voxel centers, object by object.
+    starts : int array, shape (objects,)
+        First row of each object.
+    """
+    counts = np.diff(np.append(starts, len(points_um)))
+    mean = np.add.reduceat(points_um, starts, axis=0) / counts[:, None]
+    off = points_um - np.repeat(mean, counts, axis=0)
+    products = np.einsum("ij,ik->ijk", off, off)
+    spread = np.add.reduceat(products, starts, axis=0) / counts[:, None, None]
+    # A voxel is a box, not a point: without its own spread a flat object would have no thickness.
+    spread += np.diag(np.square(spacing.zyx) / 12)
+    axes = np.sqrt(np.linalg.eigvalsh(spread))
+    return np.asarray(1 - axes[:, 0] / axes[:, 2])

@@ -1,11 +1,9 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.respan_quantification.phantoms import (
-    CONFOCAL,
     FINE,
     NECK,
     SOMA,

@@ -86,6 +86,25 @@ def test_small_objects_are_dropped_by_their_size_in_the_whole_image(mask, block_
     assert (census.voxels[1:] >= min_voxels).all()
 
 
+@given(masks(), triples(1, 8), st.integers(0, 12))
+def test_leaving_small_components_out_at_once_changes_nothing(mask, block_zyx, min_voxels):
+    parts = frames(mask.shape, block_zyx)
+    late = merge([survey(seen(mask, f), f) for f in parts], min_voxels)
+    early = merge([survey(seen(mask, f), f, min_voxels) for f in parts], min_voxels)
+    assert all(np.array_equal(a, b) for a, b in zip(late.ids, early.ids, strict=True))
+    assert np.array_equal(late.anchors, early.anchors)
+    assert np.array_equal(late.voxels, early.voxels)
+    assert np.array_equal(late.high, early.high)
+
+
+def test_specks_inside_a_block_leave_no_rows():
+    mask = np.zeros((21, 21, 21), bool)
+    mask[1:-1:2, 1:-1:2, 1:-1:2] = True
+    one = survey(mask, Frame.of_whole(mask.shape, FINE), 2)
+    assert len(one.voxels) == 1
+    assert one.rows.tolist() == [0] * 1001
+
+
 def test_an_object_that_is_as_large_as_the_smallest_allowed_stays():
     mask = np.ones((1, 2, 5), bool)
     assert census_of(mask, (1, 1, 2), 10)[0].count == 1
@@ -123,4 +142,4 @@ def test_a_survey_travels_between_processes_and_keeps_planes_only():
     assert one.voxels.tolist() == [0, 30**3]
     assert not len(one.shared_linear)
     frame = frames(mask.shape, (20, 40, 40))[1]
-    assert len(survey(seen(mask, frame), frame).shared_linear) == 30**2
+    assert len(survey(seen(mask, frame), frame).shared_rows) == 30**2

@@ -31,20 +31,23 @@ _NOWHERE = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Survey:
-    """The components that one block sees, numbered 1..n; entry 0 of each table is unused.
+    """The components that one block sees, in rows 1..n; row 0 of each table is unused.
 
-    `voxels` counts those that the block owns, `anchors` is the raster number of the first of
-    them, `low` and `high`, shape (n + 1, 3), their half-open box; all in the whole image. A
-    component without voxels of the block's own has 0 voxels and an empty box. `shared_linear` and
-    `shared_ids` list the components' voxels on planes that other blocks see as well.
+    `rows` says which row each component has, in the order in which `paint` finds them; 0 for
+    those that are known to be too small. `voxels` counts the voxels that the block owns, `anchors`
+    is the raster number of the first of them, `low` and `high`, shape (n + 1, 3), are their
+    half-open box; all in the whole image. A component without voxels of the block's own has 0
+    voxels and an empty box. `shared_linear` and `shared_rows` list the components' voxels on
+    planes that other blocks see as well.
     """
 
+    rows: NDArray[np.uint32]
     voxels: Table
     anchors: Table
     low: Table
     high: Table
     shared_linear: Table
-    shared_ids: NDArray[np.uint32]
+    shared_rows: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,16 @@ def survey_box(inner: Box, shape_zyx: Zyx) -> Box:
     return (z, y, x)
 
 
-def survey(mask: Mask, frame: Frame) -> Survey:
+def survey(mask: Mask, frame: Frame, min_voxels: float = 0) -> Survey:
     """Components of one block.
 
     Parameters
     ----------
     mask : bool array, shape (z, y, x)
         Covers `survey_box(frame.inner, frame.shape_zyx)`; `frame.outer` does not matter.
+    min_voxels
+        What `merge` is going to demand. Smaller components that no other block can see are left
+        out at once, so that a field of specks needs no memory.
     """
     box, owned = _boxes(mask, frame)
     if not mask.any():
@@ -107,7 +113,20 @@ def survey(mask: Mask, frame: Frame) -> Survey:
     # The last value written stays, so the first run of each component is written last.
     anchors[ids[::-1]] = _linear(runs.index_zyx[::-1] + corner, frame.shape_zyx)
     shared_linear, shared_ids = _shared(labels, box, frame)
-    return Survey(voxels, anchors, low, high, shared_linear, shared_ids)
+    kept = voxels >= max(min_voxels, 1)
+    kept[shared_ids] = True
+    kept[0] = False
+    rows = np.zeros(count + 1, dtype=np.uint32)
+    rows[kept] = np.arange(1, np.count_nonzero(kept) + 1, dtype=np.uint32)
+    return Survey(
+        rows=rows,
+        voxels=_headed(voxels[kept]),
+        anchors=_headed(anchors[kept]),
+        low=_headed(low[kept]),
+        high=_headed(high[kept]),
+        shared_linear=shared_linear,
+        shared_rows=rows[shared_ids],
+    )
 
 
 def merge(surveys: Sequence[Survey], min_voxels: float = 0) -> Census:
@@ -134,8 +153,8 @@ def merge(surveys: Sequence[Survey], min_voxels: float = 0) -> Census:
     numbers = np.zeros(count, dtype=np.uint32)
     numbers[kept] = np.arange(1, len(kept) + 1, dtype=np.uint32)
     ids = tuple(
-        np.append(np.uint32(0), numbers[groups[start:stop]])
-        for start, stop in itertools.pairwise(starts)
+        np.append(np.uint32(0), numbers[groups[start:stop]])[one.rows]
+        for one, (start, stop) in zip(surveys, itertools.pairwise(starts), strict=True)
     )
     return Census(ids, *(_headed(table[kept]) for table in (voxels, anchors, low, high)))
 
@@ -167,7 +186,8 @@ def _boxes(mask: Mask, frame: Frame) -> tuple[Box, Box]:
 
 def _nothing() -> Survey:
     one, three = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
-    return Survey(one, one, three, three, np.zeros(0, np.int64), np.zeros(0, np.uint32))
+    rows = np.zeros(1, np.uint32)
+    return Survey(rows, one, one, three, three, np.zeros(0, np.int64), rows[:0])
 
 
 def _tight(ids: Table, low: Table, high: Table, last: int) -> tuple[Table, Table]:
@@ -199,10 +219,10 @@ def _shared(labels: Labels, box: Box, frame: Frame) -> tuple[Table, NDArray[np.u
 
 
 def _joined(surveys: Sequence[Survey], starts: Table) -> tuple[Table, int]:
-    """Group of each local component of all surveys, one after the other, and how many groups."""
+    """Group of each row of all surveys, one after the other, and how many groups there are."""
     nodes = _stacked(
         [
-            one.shared_ids.astype(np.int64) - 1 + start
+            one.shared_rows.astype(np.int64) - 1 + start
             for one, start in zip(surveys, starts, strict=False)
         ]
     )

@@ -23,6 +23,7 @@ from respan_common.params import (
     SegmentationParams,
     StageParams,
 )
+from respan_orchestrator.rule_sets import DEFAULT_RULES, NONE, RuleSet, find_rules
 from respan_orchestrator.settings_file import (
     NAMES,
     BadValueError,
@@ -92,6 +93,8 @@ class AnalysisSettings(BaseModel):
     """Whether pictures of the single spines are exported."""
     spine_box_um: float = 5.0
     """Edge of the box around each spine in these pictures."""
+    shape_rules: RuleSet | None = None
+    """Rules of spine shapes; None: spines get no classes."""
     notes: tuple[str, ...] = ()
     """What the user should know: keys without effect, keys that overrule others."""
     entries: tuple[Entry, ...] = ()
@@ -106,6 +109,7 @@ class AnalysisSettings(BaseModel):
             "validation_mips": self.validation_mips,
             "validation_volumes": self.validation_volumes,
             "spine_box_um": self.spine_box_um if self.spine_arrays else None,
+            "shape_rules": self.shape_rules.digest if self.shape_rules else NONE,
         }
 
     @property
@@ -213,6 +217,7 @@ def translate(entries: Iterable[Entry], source: Path) -> AnalysisSettings:
     restoration = _validated(work, "Restoration", RestorationParams)
     segmentation = _validated(work, "Segmentation", SegmentationParams)
     quantification = _validated(work, "Quantification", QuantificationParams)
+    shape_rules = _shape_rules(work)
     raise_problems(work.problems, str(source))
     return AnalysisSettings(
         source=source,
@@ -230,6 +235,7 @@ def translate(entries: Iterable[Entry], source: Path) -> AnalysisSettings:
         ),
         spine_arrays=work.value("Analysis", "spine_arrays", True),
         spine_box_um=work.value("Analysis", "roi_volume_size", 5.0),
+        shape_rules=shape_rules,
         notes=tuple(work.notes),
         entries=entries,
     )
@@ -338,6 +344,19 @@ def _fill_model_spacing(work: _Translation) -> None:
     elif found:
         (z_um, entry), (xy_um, _) = found
         work.fill("Segmentation", "model_spacing_um", [z_um, xy_um, xy_um], entry)
+
+
+def _shape_rules(work: _Translation) -> RuleSet | None:
+    name, entry = work.known.get(("Analysis", "shape_rules"), (DEFAULT_RULES, None))
+    located = next(
+        (str(path) for path in (work.source.parent / name, Path(name)) if path.is_file()), name
+    )
+    try:
+        return find_rules(located or NONE)
+    except SettingsError as error:
+        assert entry is not None, "the default rules are in the package"
+        work.refuse(entry, str(error))
+        return None
 
 
 def _model_path(work: _Translation, text: str, entry: Entry, *, insist: bool) -> str | None:

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
-from respan_common.geometry import VoxelSpacing
 from respan_common.records import read_record, record_of, verify
 from respan_common.volumes import Volume, exists, open_volume
 from respan_orchestrator.analysis_settings import AnalysisSettings
@@ -24,10 +22,8 @@ from respan_orchestrator.fiji import complete_or_absent, fiji_dtype, write_fiji_
 from respan_orchestrator.ledger import Ledger
 from respan_orchestrator.planes import planes
 from respan_orchestrator.spine_arrays import remove_spine_arrays, write_spine_arrays
+from respan_orchestrator.table_export import SPINES, export_tables, read_table
 from respan_orchestrator.validation import write_mips, write_volumes
-
-SPINES = "tables/spines.parquet"
-DENDRITES = "tables/dendrites.parquet"
 
 _MESHES = "meshes/"
 _STEPS = 1000
@@ -79,7 +75,7 @@ def export_image(
             lambda part: _export_spine_arrays(store, sub_folder, settings, part, notes),
         ),
         ("Spine_Meshes", lambda part: export_meshes(store, validation / "Spine_Meshes", part)),
-        ("Tables", lambda part: export_tables(store, sub_folder / "Tables")),
+        ("Tables", lambda part: export_tables(store, sub_folder / "Tables", settings.shape_rules)),
         ("SWC_files", lambda part: export_swc(store, sub_folder / "SWC_files")),
     ]
     written: list[Path] = []
@@ -169,19 +165,6 @@ def _export_spine_arrays(
     return write_spine_arrays(store, folder, spines, settings.spine_box_um, report, ledger)
 
 
-def export_tables(store: Path, folder: Path) -> list[Path]:
-    """Spine and dendrite tables with RESPAN's names; a missing value is an empty field."""
-    name = store.name.removesuffix(".ome.zarr")
-    spines_path = folder / f"{name}_detected_spines.csv"
-    dendrites_path = folder / f"{name}_dendrite_summary.csv"
-    spines, dendrites = read_table(store, SPINES), read_table(store, DENDRITES)
-    if spines is None or dendrites is None:
-        return [*_absent(spines_path), *_absent(dendrites_path)]
-    spacing = measured_spacing(store)
-    named = pd.concat([_origin(name, spacing, len(dendrites)), dendrites], axis=1)
-    return [write_csv(spines, spines_path), write_csv(named, dendrites_path)]
-
-
 def export_swc(store: Path, folder: Path) -> list[Path]:
     """The image's tracing, in µm."""
     name = store.name.removesuffix(".ome.zarr")
@@ -221,38 +204,6 @@ def export_meshes(store: Path, folder: Path, report: Reporter) -> list[Path]:
     return [target / output.removeprefix(_MESHES) for output in found]
 
 
-def measured_spacing(store: Path) -> VoxelSpacing:
-    """Voxel size of what was measured: x, y and z in the tables count these voxels.
-
-    Axial restoration makes it finer than the raw image's.
-    """
-    return open_volume(store, "labels/classes" if exists(store, "labels/classes") else "").spacing
-
-
-def read_table(store: Path, name: str) -> pd.DataFrame | None:
-    """A published table of a store; None if the stage that makes it has not finished.
-
-    Raises
-    ------
-    VolumeFormatError
-        If it is not as it was published.
-    """
-    if not store.is_dir() or record_of(store, name) is None:
-        return None
-    _verify(store, name)
-    try:
-        return pd.read_parquet(store / name)
-    except (OSError, ValueError) as error:
-        raise VolumeFormatError(f"{store / name} is no table: {error}") from error
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table at once; missing values are empty fields."""
-    with complete_or_absent(path) as temporary:
-        table.to_csv(temporary, index=False, na_rep="", encoding="utf-8", lineterminator="\n")
-    return path
-
-
 class PartReporter(Reporter):
     """Tells of one part of several as progress of the whole.
 
@@ -278,11 +229,6 @@ class PartReporter(Reporter):
     def check(self) -> None:
         """Raise CancelledError if the caller is gone."""
         self._whole.check()
-
-
-def _origin(name: str, spacing: VoxelSpacing, rows: int) -> pd.DataFrame:
-    columns = {"Filename": name, "res_XY": spacing.x_um, "res_Z": spacing.z_um}
-    return pd.DataFrame(columns, index=range(rows))
 
 
 def _verify(store: Path, output: str) -> None:

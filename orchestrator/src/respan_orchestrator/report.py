@@ -25,11 +25,11 @@ from respan_common.records import StageRecord, write_text_durably
 from respan_common.volumes import open_volume
 from respan_orchestrator.distributions import MEASURES, Distribution, densities, distribution
 from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder, scan_experiment
-from respan_orchestrator.export import SPINES, read_table
 from respan_orchestrator.models import known_models
 from respan_orchestrator.outcomes import ImageOutcome, StageOutcome
 from respan_orchestrator.pictures import STAGES, current_records, write_overview
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.table_export import SPINES, read_table
 
 FOLDER = "Report"
 _NOT_REPORTED = ("files",)
@@ -199,7 +199,7 @@ def _facts(store: Path) -> str:
 
 def _spines(store: Path, records: Iterable[StageRecord]) -> dict[str, NDArray[np.float64]]:
     """Measures of an image's spines; empty before they are measured."""
-    if not any(SPINES in record.outputs for record in records):
+    if not any(record.stage == "quantification" for record in records):
         return {}
     table = read_table(store, SPINES)
     if table is None:

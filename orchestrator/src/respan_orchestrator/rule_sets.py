@@ -26,6 +26,7 @@ from respan_orchestrator.settings_file import Problem, raise_problems, suggestio
 AMBIGUOUS, UNKNOWN = "ambiguous", "unknown"
 NONE = "none"
 """Name that stands for no rules at all."""
+DEFAULT_RULES = "rodriguez"
 
 DERIVED = {
     "head_to_neck": "head_diameter_um / neck_diameter_um; 0 for a spine without a neck",

@@ -171,6 +171,11 @@ KEYS: dict[str, dict[str, Key]] = {
     "Analysis": {
         "tiles_for_prediction": Key(three_whole_numbers, "Tiles (Z, Y, X) that CARE cuts into."),
         "remove_touching_boarders": Key(switch, "Discard spines that touch the borders in y or x."),
+        "shape_rules": Key(
+            text_or_none,
+            "Rules of spine shapes: `rodriguez` (the default), `protrusions`, a file of your own, "
+            "or `none`.",
+        ),
         "validation_format": Key(
             text_or_none, "`tif`: restored images are also written as TIFF; else they are not."
         ),

@@ -55,11 +55,21 @@ def classify(spines: pd.DataFrame, rules: RuleSet) -> pd.DataFrame:
     )
 
 
-def class_counts(classes: pd.Series[Any], owner: pd.Series[Any], rules: RuleSet) -> pd.DataFrame:
-    """Spines of every class, one row per owner (a dendrite, say): spines_mushroom, ..."""
-    table = pd.crosstab(owner, classes)
-    table = table.reindex(columns=rules.classes, fill_value=0)
-    return table.rename(columns=count_column).rename_axis(columns=None)
+def class_counts(classes: pd.Series[Any], owner: Ints, owners: int, rules: RuleSet) -> pd.DataFrame:
+    """Spines of every class, one row for each of so many owners: spines_mushroom, ...
+
+    Parameters
+    ----------
+    classes
+        From `classify`.
+    owner
+        Number of each spine's owner (a dendrite, say) from 0; -1: it has none.
+    """
+    number = pd.Categorical(classes, categories=rules.classes).codes.astype(np.int64)
+    count = len(rules.classes)
+    cells = np.bincount((owner * count + number)[owner >= 0], minlength=owners * count)
+    names = [count_column(shape) for shape in rules.classes]
+    return pd.DataFrame(cells.reshape(owners, count), columns=names)
 
 
 def count_column(shape: str) -> str:
@@ -159,7 +169,8 @@ def _margins(
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    missing = np.full(len(above), np.nan)
+    return np.asarray(np.divide(above, below, out=missing, where=below > 0))
 
 
 def _has_no_neck(spines: pd.DataFrame) -> NDArray[np.bool_]:

@@ -21,14 +21,14 @@ from respan_orchestrator.experiment import (
     natural_order,
     stem_of,
 )
-from respan_orchestrator.export import (
+from respan_orchestrator.ingest import STAGE as INGEST
+from respan_orchestrator.table_export import (
     DENDRITES,
     SPINES,
     measured_spacing,
     read_table,
     write_csv,
 )
-from respan_orchestrator.ingest import STAGE as INGEST
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from respan_common.events import Progress, Reporter, SilentReporter
 from respan_common.geometry import VoxelSpacing, whole
 from respan_common.records import StageKey
 from respan_common.volumes import open_volume
-from respan_orchestrator import export, fiji, planes
+from respan_orchestrator import export, fiji, planes, table_export
 from respan_orchestrator.analysis_settings import apply_overrides, translate
 from respan_orchestrator.export import export_image, export_image_tiff
 from respan_orchestrator.ledger import Ledger
@@ -67,8 +67,8 @@ def quantified(store: Path, spines: pd.DataFrame | None = None) -> Path:
         for name, values in groups.items():
             draft.labels(f"labels/{name}", SHAPE, SPACING, np.uint32).write(whole(SHAPE), values)
         table = SPINES if spines is None else spines
-        table.to_parquet(draft.file(export.SPINES))
-        DENDRITES.to_parquet(draft.file(export.DENDRITES))
+        table.to_parquet(draft.file(table_export.SPINES))
+        DENDRITES.to_parquet(draft.file(table_export.DENDRITES))
         draft.file("skeletons/d.swc").write_text("# RESPAN\n1 3 0 0 0 0.5 -1\n")
         draft.publish()
     return store
@@ -212,7 +212,7 @@ def test_a_stage_that_was_not_done_leaves_no_older_export(tmp_path):
 
 def test_a_damaged_table_is_not_exported(tmp_path):
     store = quantified(raw_store(tmp_path))
-    with (store / export.SPINES).open("ab") as file:
+    with (store / table_export.SPINES).open("ab") as file:
         file.write(b"x")
     with pytest.raises(VolumeFormatError, match="damaged"):
         export_image(store, tmp_path, SETTINGS, REPORT)

@@ -139,8 +139,8 @@ def test_an_empty_table_has_no_classes():
 
 
 def test_every_class_is_counted_for_every_owner():
-    shapes = pd.Series(["mushroom", "thin", "mushroom", "unknown"])
-    found = class_counts(shapes, pd.Series([1, 1, 2, 2]), RODRIGUEZ)
+    shapes = pd.Series(["mushroom", "thin", "mushroom", "unknown", "thin"])
+    found = class_counts(shapes, np.array([0, 0, 2, 2, -1]), 3, RODRIGUEZ)
     assert found.columns.tolist() == [
         "spines_mushroom",
         "spines_thin",
@@ -148,7 +148,7 @@ def test_every_class_is_counted_for_every_owner():
         "spines_ambiguous",
         "spines_unknown",
     ]
-    assert found.loc[2].tolist() == [1, 0, 0, 0, 1]
+    assert found.to_numpy().tolist() == [[1, 1, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 1]]
 
 
 def test_ten_thousand_spines_take_less_than_a_second():

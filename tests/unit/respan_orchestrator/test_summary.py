@@ -10,8 +10,8 @@ from respan_common.drafts import drafting, drafting_store
 from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing, whole
 from respan_common.records import StageKey
-from respan_orchestrator.export import DENDRITES, SPINES
 from respan_orchestrator.summary import write_experiment_summary, write_sub_folder_summary
+from respan_orchestrator.table_export import DENDRITES, SPINES
 
 REPORT = SilentReporter()
 SHAPE = (2, 8, 9)

@@ -101,7 +101,7 @@ def read_entries(path: Path) -> list[Entry]:
     SettingsError
         If the file cannot be read, is no YAML mapping, or has a key twice.
     """
-    text = _text(path)
+    text = text_of(path)
     problems: list[Problem] = []
     try:
         loader = yaml.SafeLoader(text)
@@ -112,6 +112,26 @@ def read_entries(path: Path) -> list[Entry]:
         raise SettingsError(f"{path} cannot be understood as settings: {error}") from error
     raise_problems(problems, str(path))
     return entries
+
+
+def text_of(path: Path) -> str:
+    """Content of a small text file that people wrote, in whatever encoding their editor chose."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > _LARGEST_FILE_BYTES:
+        raise SettingsError(f"{path} is larger than 1 MB: that is no file written by hand")
+    # RESPAN's users edit on Windows, where editors still write these.
+    for encoding in (
+        ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
+    ):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise SettingsError(f"{path} is not a text file; save it as UTF-8")
 
 
 def plain(value: Any) -> Any:
@@ -143,25 +163,6 @@ def finite(value: Any) -> bool:
     if isinstance(value, dict):
         return all(finite(part) for part in value.values())
     return all(finite(part) for part in value) if isinstance(value, (list, tuple)) else True
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    if len(raw) > _LARGEST_FILE_BYTES:
-        raise SettingsError(f"{path} is larger than 1 MB: that is no settings file")
-    # RESPAN's users edit on Windows, where editors still write these.
-    for encoding in (
-        ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
-    ):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise SettingsError(f"{path} is not a text file; save it as UTF-8")
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:

@@ -62,11 +62,13 @@ class Complexes:
         """Complex of each voxel."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-    def with_heads_in(self, frame: Frame) -> NDArray[np.bool_]:
-        """Whether a complex has a head voxel among the owned ones; entry 0 is false."""
-        found = np.zeros(len(self.stands), dtype=bool)
-        found[self.numbers[self.is_head & frame.owns(self.index_zyx)]] = True
-        return found
+    def anchors_in(self, frame: Frame) -> NDArray[np.int64]:
+        """Raster number in the whole image of each complex's first owned head voxel; or -1."""
+        owned = np.flatnonzero(self.is_head & frame.owns(self.index_zyx))
+        numbers, first = np.unique(self.numbers[owned], return_index=True)
+        anchors = np.full(len(self.stands), -1, dtype=np.int64)
+        anchors[numbers] = frame.linear(self.index_zyx[owned[first]])
+        return anchors
 
     def specks_in(self, frame: Frame, chosen: NDArray[np.bool_]) -> int:
         """Owned head components in chosen complexes of which no head is large enough."""

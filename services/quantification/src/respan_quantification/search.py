@@ -66,15 +66,9 @@ class Waiting:
             shifted = _union(shifted, self._frame.outer)
         self._boxes[number] = _union(shifted, self._boxes.get(number, shifted))
 
-    def stragglers(self) -> list[tuple[int, Box]]:
-        """First owned head voxel of each waiting complex, its raster number, and its box."""
-        found = []
-        for number, box in sorted(self._boxes.items()):
-            rows = self._complexes.rows(number)
-            index = self._complexes.index_zyx[rows]
-            index = index[self._complexes.is_head[rows] & self._frame.owns(index)][:1]
-            found.append((int(self._frame.linear(index)[0]), box))
-        return found
+    def stragglers(self, anchors: NDArray[np.int64]) -> list[tuple[int, Box]]:
+        """Anchor and box of each waiting complex."""
+        return [(int(anchors[number]), box) for number, box in sorted(self._boxes.items())]
 
     def _in_image(self, box: Box) -> Box:
         z, y, x = (

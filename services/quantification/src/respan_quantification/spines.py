@@ -131,9 +131,11 @@ def find_spines(
     """
     scene = Scene(classes, dendrites, neuron, frame, params)
     complexes = find_complexes(classes, frame, params)
-    chosen = complexes.with_heads_in(frame)
+    anchors = complexes.anchors_in(frame)
+    chosen = anchors >= 0
     if only is not None:
-        chosen &= _holding(only, complexes, frame)
+        # What waited as two complexes may turn out to be one: it is the first one's to do.
+        chosen &= np.isin(anchors, np.fromiter(only, np.int64))
     waiting = Waiting(complexes, frame, again=only is not None, final=final)
     for number in np.flatnonzero(chosen & complexes.is_cut).tolist():
         waiting.see(number, complexes.box(number), STEP_UM)
@@ -146,17 +148,7 @@ def find_spines(
     discarded = _discarded(parts, near, complexes, chosen, waiting, frame)
     judged = _Judged(parts, nearest, standing, inferred, surface, waiting)
     kept = near & ~waiting.flags[parts.complexes]
-    return Found(_assembled(judged, kept, scene), waiting.stragglers(), discarded)
-
-
-def _holding(anchors: Collection[int], complexes: Complexes, frame: Frame) -> NDArray[np.bool_]:
-    """Whether a complex holds one of these voxels of the whole image."""
-    index = frame.index_of(np.fromiter(anchors, np.int64))
-    inside = np.all((index >= 0) & (index < frame.outer_shape), axis=1)
-    flags = np.zeros(len(complexes.stands), dtype=bool)
-    flags[complexes.labels[tuple(index[inside].T)]] = True
-    flags[0] = False
-    return flags
+    return Found(_assembled(judged, kept, scene), waiting.stragglers(anchors), discarded)
 
 
 def _necks(

@@ -25,8 +25,9 @@ from respan_common.records import StageKey
 from respan_common.schemes import SCHEMES
 from respan_common.volumes import open_volume
 
-LABELS = ["spines", "heads", "necks", "dendrites", "skeleton"]
-FILES = ["tables/spines.parquet", "tables/dendrites.parquet", "skeletons/dendrites.swc"]
+LABELS = ["spines", "heads", "necks", "dendrites", "soma", "skeleton"]
+TABLES = ["spines", "dendrites", "branches", "branch_orders", "neurons", "image"]
+FILES = [f"tables/{name}/table.parquet" for name in TABLES]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_an_image_is_quantified_and_the_second_time_it_is_there_already(channel,
     assert kinds.count("accepted") == kinds.count("result") == 1
     assert list(next(e.accepted for e in events if e.HasField("accepted")).shape) == [2, 44, 44, 70]
     result = events[-1].result
-    assert set(result.written) == {f"labels/{name}" for name in LABELS} | set(FILES)
+    assert {f"labels/{name}" for name in LABELS} | set(FILES) <= set(result.written)
     assert (result.numbers["spines"], result.numbers["dendrites"]) == (1, 1)
     assert result.numbers["dendrite_length_um"] == pytest.approx(6, rel=0.01)
     assert not result.skipped
@@ -183,3 +184,26 @@ def test_the_service_is_healthy_and_says_what_it_is(channel):
         stage_pb2.DescribeRequest(), timeout=10
     )
     assert answer.service == "quantification"
+
+
+def test_replicas_that_are_asked_for_one_image_share_it_and_agree(root, store):
+    """Two processes of their own, at the same time; one of them is killed in the middle."""
+    quantify_here = """
+import sys
+from pathlib import Path
+from respan_common.events import SilentReporter
+from respan_common.params import QuantificationParams
+from respan_common.settings import Runtime
+from respan_quantification.stage import QuantificationJob, run
+params = QuantificationParams(min_dendrite_volume_um3=1.0, max_neck_length_um=float(sys.argv[2]))
+record = run(QuantificationJob(Path(sys.argv[1]), params, Runtime(threads=1)), SilentReporter())
+print(record.is_old, record.numbers["spines"])
+"""
+    command = [sys.executable, "-c", quantify_here, str(store), "3.5"]
+    replicas = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    becomes_true(lambda: (store / ".respan/partial/quantification/.parts").is_dir(), 60)
+    replicas[0].kill()
+    replicas[0].communicate()
+    said = [replica.communicate(timeout=120)[0].split() for replica in replicas[1:]]
+    assert sorted(is_old for is_old, _ in said) == ["False", "True"]
+    assert {spines for _, spines in said} == {"1.0"}

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.unit.respan_quantification.memory import MemoryImage, Quantified, quantify_in_memory
 
-from respan_common.geometry import VoxelSpacing
+from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.params import QuantificationParams
 from respan_common.schemes import SCHEMES
-from respan_quantification.classes import ClassImage
-from respan_quantification.pipeline import Quantified, quantify
 
 FINE = VoxelSpacing(0.1, 0.1, 0.1)
 CONFOCAL = VoxelSpacing(0.3, 0.1, 0.1)
@@ -70,17 +69,17 @@ def quantified(
     spacing: VoxelSpacing,
     raw: NDArray[Any] | None = None,
     scheme: int = 3,
+    block_zyx: Zyx | None = None,
     **changes: Any,
 ) -> Quantified:
-    """Quantify a class image; the raw image (c, z, y, x) is bright where a class is."""
+    """Quantify a class image, in one block or several.
+
+    The raw image (c, z, y, x) is bright where a class is.
+    """
     image = raw if raw is not None else np.where(classes > 0, 100, 10).astype(np.uint16)[None]
-    return quantify(
-        ClassImage(classes, SCHEMES[scheme]),
-        lambda channel: image[channel - 1],
-        len(image),
-        spacing,
-        params(**changes),
-    )
+    z, y, x = classes.shape
+    scene = MemoryImage(classes, image, spacing, SCHEMES[scheme], block_zyx or (z, y, x))
+    return quantify_in_memory(scene, params(**changes))
 
 
 def one_spine(

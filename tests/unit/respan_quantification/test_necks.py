@@ -57,7 +57,7 @@ def test_every_loose_piece_of_neck_finds_its_spine_whatever_its_number(count):
         scene.tube((1.5, 1.75, 1.5 + 2 * n), (1.5, 2.05, 1.5 + 2 * n), 0.15, NECK)
     found = quantified(scene.classes, FINE)
     assert found.spine_table["attached"].tolist() == ["inferred"] * count
-    assert (found.spines.whole[scene.classes == NECK] > 0).all()
+    assert (found.labels["spines"][scene.classes == NECK] > 0).all()
 
 
 def test_an_inferred_neck_goes_around_another_spine():
@@ -67,7 +67,7 @@ def test_an_inferred_neck_goes_around_another_spine():
     table = found.spine_table.sort_values("y_um")
     assert table["attached"].tolist() == ["seen", "inferred"]
     assert table["neck_length"].iloc[1] > 1.2
-    heads = found.spines.whole * found.is_head
+    heads = found.labels["heads"]
     assert len(np.unique(heads)) == 3
 
 
@@ -77,7 +77,7 @@ def test_an_inferred_neck_follows_the_bright_way():
     detour |= scene.tube_mask((1.5, 2.2, 5), (1.5, 1, 5), 0.2)
     raw = np.where(detour | (scene.classes > 0), 500, 10).astype(np.uint16)[None]
     found = quantified(scene.classes, FINE, raw=raw)
-    path = (found.spines.whole > 0) & ~found.is_head
+    path = found.labels["necks"] > 0
     assert detour[path].mean() > 0.8
 
 

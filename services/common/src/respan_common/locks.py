@@ -28,8 +28,10 @@ def exclusive(path: Path, check: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def exclusive_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock file at `path` if it is free; gives whether it is held. Never waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Hold the lock file at `path` if it is free; gives whether it is held. Never waits.
+
+    Its folder must exist: what is done with is not brought back by asking for it.
+    """
     with path.open("a") as file:
         yield _taken(file.fileno())
 

@@ -330,7 +330,8 @@ def _array_at(folder: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
     lead = (1,) * (len(shape) - 3)
     z, y, x = shape[-3:]
     if (folder / "zarr.json").exists():
-        return zarr.open_array(folder, mode="r+", config={"write_empty_chunks": True})
+        # zarr 3.1 does not listen to `config` when it opens an array.
+        return zarr.open_array(folder, mode="r+").with_config({"write_empty_chunks": True})
     return zarr.create_array(
         folder,
         shape=tuple(shape),

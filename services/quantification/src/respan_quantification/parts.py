@@ -65,9 +65,7 @@ class Parts:
 
     def mark_done(self, step: str, number: int) -> None:
         """Say that this piece of work is finished and on disk."""
-        marker = self._path(step, number).with_suffix(".done")
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        self._path(step, number).with_suffix(".done").touch()
 
     @contextmanager
     def claimed(self, step: str, number: int) -> Iterator[bool]:
@@ -80,10 +78,14 @@ class Parts:
 
     def open_step(self, digest: str, step: str) -> None:
         """Let others with the same work join this step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / step).mkdir(parents=True, exist_ok=True)
         fresh = self.folder / "open.json.new"
         fresh.write_text(json.dumps({"digest": digest, "step": step}), encoding="utf-8")
         fresh.replace(self.folder / "open.json")
+
+    def close(self) -> None:
+        """Let nobody join any more."""
+        (self.folder / "open.json").unlink(missing_ok=True)
 
     def step_to_join(self, digest: str) -> str | None:
         """Step that somebody with the same work has opened."""

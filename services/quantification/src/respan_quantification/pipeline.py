@@ -1,131 +1,371 @@
-"""The recipe: from classes and grey values to labels, tables and trees. Arrays only."""
+"""The recipe: from classes and grey values to labels, tables and trees, block by block.
+
+Every step consists of numbered pieces that need only what earlier steps left on the shelf, so that
+any process can do any piece, in any order:
+
+survey      components of dendrites and somas in each block
+merge       which of them are one object; small dendrites are dropped
+paint       label images of dendrites and somas; the somas' surfaces
+objects     each block's spines, measured; what the dendrites' trees are made from
+trees       each dendrite's centerline, and the places of its spines on it
+assemble    final ids of the spines; all tables
+write       label images of spines and centerlines
+
+Arrays and tables only: where they lie is the image's and the shelf's affair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from respan_common.geometry import VoxelSpacing
+from respan_common.blocks import Block, grid
+from respan_common.geometry import Box, Zyx, grow
 from respan_common.params import QuantificationParams
-from respan_quantification import dendrites as shafts
-from respan_quantification import measurements, spines, tables
-from respan_quantification.classes import HEAD_ROLES, ClassImage
+from respan_quantification import (
+    assembly,
+    block_spines,
+    census,
+    dendrite_rows,
+    distances,
+    painting,
+    placement,
+    shafts,
+    somas,
+    tables,
+)
+from respan_quantification.assembly import ImageTables, Told
+from respan_quantification.census import Census, Survey
+from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
-from respan_quantification.intensity import ReadChannel
-from respan_quantification.objects import Labels, boxes, components, touches_faces, volumes_um3
-from respan_quantification.spines import Spines
+from respan_quantification.growth import grow_tree
+from respan_quantification.painting import SpineVoxels
+from respan_quantification.places import Image, Shelf
+from respan_quantification.shafts import Lattice, Shafts
+from respan_quantification.somas import SomaMoments, SomaSurface
 from respan_quantification.surface import Surface
-from respan_quantification.swc import swc_text
+from respan_quantification.swc import Soma, swc_text
 from respan_quantification.tree import Tree
+from respan_quantification.view import Look, View
 
-Tick = Callable[[str], None]
-"""Called with the present step's name, at least once per object; may raise to stop."""
+HALO_UM = 3.0
+"""A block sees this much beyond its own voxels: most spines and their dendrites. The others are
+looked at once more, in their own surroundings."""
+
+OBJECTS = {"dendrite": "labels/dendrites", "soma": "labels/soma"}
+"""Roles whose connected components are objects, and where these are painted."""
+
+DISTANCES = "distances"
+"""Image group with the distances to the dendrite and along it."""
 
 
 @dataclass(frozen=True)
-class Quantified:
-    """Everything that is known about an image. Voxels of label images are ids, 0 is background."""
+class Summary:
+    """An image's tables, its few numbers, and what a reader must know."""
 
-    spines: Spines
-    is_head: NDArray[np.bool_]
-    dendrites: Labels
-    skeleton: tuple[NDArray[np.int64], NDArray[np.uint32]]
-    """Voxels of the centerlines, shape (n, 3), and the dendrite of each."""
-    spine_table: pd.DataFrame
-    dendrite_table: pd.DataFrame
-    swc: str
+    tables: ImageTables
     numbers: dict[str, float]
     warnings: list[str]
 
 
-def quantify(
-    classes: ClassImage,
-    read_channel: ReadChannel,
-    channels: int,
-    spacing: VoxelSpacing,
-    params: QuantificationParams,
-    tick: Tick = lambda step: None,
-) -> Quantified:
-    """Find and measure all dendrites and spines of an image."""
-    tick("dendrites")
-    shaft_mask = classes.mask("dendrite")
-    dendrites = shafts.find_dendrites(shaft_mask, spacing, params.min_dendrite_volume_um3)
-    somas = components(classes.mask("soma"))
-    frame = Frame.of_whole(dendrites.shape, spacing)
-    surface, soma = Surface.of_labels(dendrites, frame), Surface.of_labels(somas, frame)
-    tick("centerlines")
-    roots = shafts.roots_at_soma(surface, soma)
-    trees = shafts.grow_trees(dendrites, spacing, roots, lambda: tick("centerlines"))
-    tick("spines")
-    neuron = read_channel(params.channel)
-    search = spines.find_spines(classes, dendrites, neuron, frame, params, lambda: tick("necks"))
-    found, dropped = search.spines, search.discarded
-    is_head = np.zeros(dendrites.shape, dtype=bool)
-    is_head[tuple(found.voxels.index_zyx[found.in_head].T)] = True
-    del neuron
-    tick("measurements")
-    rows = measurements.spine_rows(
-        found, trees, soma, spacing, read_channel, channels, lambda: tick("measurements")
-    )
-    spine_table = tables.spine_table(rows, channels)
-    dendrite_rows = _dendrite_rows(dendrites, trees, spacing)
-    dendrite_table = tables.dendrite_table(dendrite_rows, spine_table, channels)
-    return Quantified(
-        spines=found,
-        is_head=is_head,
-        dendrites=dendrites,
-        skeleton=shafts.drawn(trees, spacing, dendrites.shape),
-        spine_table=spine_table,
-        dendrite_table=dendrite_table,
-        swc=swc_text(trees, shafts.soma_samples(somas, spacing)),
-        numbers=tables.numbers_of(dendrite_table, spine_table) | dropped,
-        warnings=_warnings(classes, dendrite_table, spine_table, params),
-    )
+class Recipe:
+    """All steps of one image's quantification."""
 
+    def __init__(self, image: Image, shelf: Shelf, params: QuantificationParams) -> None:
+        self._image, self._shelf, self._params = image, shelf, params
+        self._blocks = grid(image.shape_zyx, image.block_zyx)
 
-def _dendrite_rows(
-    dendrites: Labels, trees: dict[int, Tree], spacing: VoxelSpacing
-) -> list[measurements.Row]:
-    volumes, found = volumes_um3(dendrites, spacing), boxes(dendrites)
-    axes = (0, 1, 2) if dendrites.shape[0] > 1 else (1, 2)
-    return [
-        {
-            "dendrite_id": number,
-            "dendrite_length": tree.length_um,
-            "dendrite_volume": volumes[number],
-            "branches": tree.branches,
-            "soma_id": tree.soma_id,
-            "touches_border": touches_faces(found[number], dendrites.shape, axes),
-        }
-        for number, tree in trees.items()
-    ]
+    def pieces(self, step: str) -> list[int]:
+        """Numbers of a step's pieces; those of "trees" are known after "merge"."""
+        if step in ("merge", "assemble"):
+            return [0]
+        if step == "trees":
+            return list(range(1, self._dendrites.count + 1))
+        return [block.number for block in self._blocks]
 
+    def do(self, step: str, piece: int) -> None:
+        """Do one piece of a step."""
+        getattr(self, f"_{step}")(piece)
 
-def _warnings(
-    classes: ClassImage,
-    dendrite_table: pd.DataFrame,
-    spine_table: pd.DataFrame,
-    params: QuantificationParams,
-) -> list[str]:
-    """What a reader of the tables must know."""
-    warnings = []
-    if not len(dendrite_table):
-        warnings.append(
-            f"no dendrite of at least {params.min_dendrite_volume_um3:g} µm³ was found; spines "
-            "are measured only near dendrites, so none is reported"
+    def summary(self) -> Summary:
+        """Everything in tables and numbers; after "assemble"."""
+        names = [field.name for field in dataclasses.fields(ImageTables)]
+        found = ImageTables(**{name: self._shelf.load_table(name, 0) for name in names})
+        discarded: Counter[str] = Counter()
+        for block in self._blocks:
+            counts = self._shelf.load("discarded", block.number)
+            discarded.update({name: float(count) for name, count in counts.items()})
+        return Summary(
+            found,
+            tables.numbers_of(found.dendrites, found.spines) | discarded,
+            assembly.warnings_of(found, self._image.roles, self._params),
         )
-    elif not any(classes.has(role) for role in HEAD_ROLES):
-        warnings.append("the model does not segment spines: only dendrites were measured")
-    elif not len(spine_table):
-        warnings.append("no spine passed the filters")
-    lost = int((spine_table["attached"] == "none").sum())
-    if lost:
-        warnings.append(
-            f"{lost} of {len(spine_table)} spines have no visible or inferred way to a dendrite: "
-            "their lengths are missing"
+
+    def _survey(self, number: int) -> None:
+        frame = self._survey_frame(self._blocks[number])
+        classes = self._classes(frame.outer)
+        for role in OBJECTS:
+            found = census.survey(classes.mask(role), frame, self._least_voxels(role))
+            self._shelf.save(f"survey-{role}", number, _arrays(found))
+
+    def _merge(self, _: int) -> None:
+        for role in OBJECTS:
+            surveys = [
+                Survey(**self._shelf.load(f"survey-{role}", block.number)) for block in self._blocks
+            ]
+            merged = census.merge(surveys, self._least_voxels(role))
+            for block, lookup in zip(self._blocks, merged.ids, strict=True):
+                self._shelf.save(f"ids-{role}", block.number, {"ids": lookup})
+            self._shelf.save(f"census-{role}", 0, _arrays(dataclasses.replace(merged, ids=())))
+
+    def _paint(self, number: int) -> None:
+        block = self._blocks[number]
+        frame = self._survey_frame(block)
+        classes = self._classes(frame.outer)
+        painted = {}
+        for role, group in OBJECTS.items():
+            lookup = self._shelf.load(f"ids-{role}", number)["ids"]
+            painted[role] = census.paint(classes.mask(role), frame, lookup)
+            self._image.write(group, block.inner, painted[role])
+        frame = self._frame(number, (1, 1, 1))
+        # Beyond the block no ids are known yet; a mask is enough to see which voxels are outermost.
+        mask = self._classes(frame.outer).mask("soma").astype(np.uint32)
+        surface = somas.soma_surface(mask, frame)
+        inside = surface.index_zyx - [part.start for part in block.inner]
+        ids = painted["soma"][tuple(inside.T)]
+        self._shelf.save("soma-surface", number, _arrays(dataclasses.replace(surface, ids=ids)))
+
+    def _objects(self, number: int) -> None:
+        frame = self._frame(number, self._halo)
+        view = self._look(frame)(frame.outer)
+        own = shafts.gather(view.dendrites, view.somas, frame, self._lattices)
+        moments = somas.soma_moments(view.somas[frame.inner_in_outer], frame)
+        del view
+        self._shelf.save("shafts", number, own.arrays())
+        self._shelf.save("soma-moments", number, _arrays(moments))
+        found = block_spines.find(frame, self._look(frame), self._soma_surface, self._params)
+        self._shelf.save_table("found", number, found.table)
+        self._shelf.save("voxels", number, found.voxels())
+        counts = {name: np.asarray(count) for name, count in found.discarded.items()}
+        self._shelf.save("discarded", number, counts)
+
+    def _trees(self, dendrite: int) -> None:
+        spacing, shape = self._image.spacing, self._image.shape_zyx
+        tree = self._grown(dendrite)
+        self._shelf.save("tree", dendrite, _arrays(tree))
+        voxels = painting.centerline_voxels(tree, spacing, shape)
+        self._shelf.save("centerline", dendrite, {"linear": voxels})
+        spines = self._spines_of(dendrite)
+        placed = spines[["anchor"]].join(placement.place(spines, tree))
+        window_um = self._params.density_window_um
+        told = dendrite_rows.describe(dendrite, tree, placed, shape, spacing, window_um)
+        self._shelf.save_table("placed", dendrite, placed.join(told.spines))
+        self._shelf.save_table("dendrite", dendrite, pd.DataFrame([told.dendrite]))
+        self._shelf.save_table("branches-of", dendrite, pd.DataFrame(told.branches))
+
+    def _assemble(self, _: int) -> None:
+        numbers = range(1, self._dendrites.count + 1)
+        found = [self._shelf.load_table("found", block.number) for block in self._blocks]
+        told = Told(
+            found,
+            [self._shelf.load_table("placed", number) for number in numbers],
+            [self._shelf.load_table("dendrite", number) for number in numbers],
+            [self._shelf.load_table("branches-of", number) for number in numbers],
+            self._soma_table(),
         )
-    return warnings
+        image = self._image
+        made = assembly.image_tables(
+            told, self._dendrites, image.shape_zyx, image.spacing, image.channels
+        )
+        for name, table in made.named().items():
+            self._shelf.save_table(name, 0, table)
+        for block, ids in zip(self._blocks, assembly.final_ids(found), strict=True):
+            self._shelf.save("final-ids", block.number, {"ids": ids})
+
+    def _write(self, number: int) -> None:
+        inner, shape = self._blocks[number].inner, self._image.shape_zyx
+        near = grow(inner, self._image.block_zyx, shape)
+        voxels = SpineVoxels.joined(self._spine_voxels(other) for other in self._blocks_at(near))
+        for name, labels in painting.spine_labels(voxels, inner, shape).items():
+            self._image.write(f"labels/{name}", inner, labels)
+        drawn = (
+            (dendrite, self._shelf.load("centerline", dendrite)["linear"])
+            for dendrite in self._dendrites_at(inner)
+        )
+        skeleton = painting.skeleton_labels(drawn, inner, shape)
+        self._image.write("labels/skeleton", inner, skeleton)
+        if self._params.distance_maps:
+            self._write_distances(number)
+
+    def _write_distances(self, number: int) -> None:
+        reach_um = self._params.max_spine_distance_um
+        frame = self._frame(number, distances.halo(reach_um, self._image.spacing))
+        dendrites = self._image.labels(OBJECTS["dendrite"], frame.outer)
+        own = dendrites[frame.inner_in_outer]
+        trees = {int(n): self._tree(int(n)) for n in np.unique(own) if n}
+        to_dendrite_um = distances.to_dendrite_um(dendrites, frame, reach_um)
+        along_um = distances.along_dendrite_um(own, frame, trees)
+        self._image.write(DISTANCES, frame.inner, to_dendrite_um, channel=1)
+        self._image.write(DISTANCES, frame.inner, along_um, channel=2)
+
+    # What the steps look at.
+
+    def _classes(self, box: Box) -> ClassImage:
+        return ClassImage(self._image.classes(box), self._image.roles)
+
+    def _least_voxels(self, role: str) -> float:
+        least_um3 = self._params.min_dendrite_volume_um3 if role == "dendrite" else 0.0
+        return self._image.spacing.voxels_in(least_um3)
+
+    def _survey_frame(self, block: Block) -> Frame:
+        outer = census.survey_box(block.inner, self._image.shape_zyx)
+        return Frame(outer, block.inner, self._image.shape_zyx, self._image.spacing)
+
+    def _frame(self, number: int, halo_zyx: Zyx) -> Frame:
+        inner, shape = self._blocks[number].inner, self._image.shape_zyx
+        return Frame(grow(inner, halo_zyx, shape), inner, shape, self._image.spacing)
+
+    def _look(self, own: Frame) -> Look:
+        """Shows any box of the image, in the frame of a block."""
+        image = self._image
+
+        def look(box: Box) -> View:
+            return View(
+                frame=dataclasses.replace(own, outer=box),
+                classes=self._classes(box),
+                dendrites=image.labels(OBJECTS["dendrite"], box),
+                somas=image.labels(OBJECTS["soma"], box),
+                grey=lambda channel: image.grey(channel, box),
+                channels=image.channels,
+                uncertainty=image.uncertainty(box),
+            )
+
+        return look
+
+    @cached_property
+    def _halo(self) -> Zyx:
+        return shafts.halo_zyx(self._image.spacing, HALO_UM)
+
+    @cached_property
+    def _dendrites(self) -> Census:
+        return self._census("dendrite")
+
+    def _census(self, role: str) -> Census:
+        return Census(ids=(), **self._shelf.load(f"census-{role}", 0))
+
+    @cached_property
+    def _lattices(self) -> dict[int, Lattice]:
+        return shafts.lattices(self._dendrites, self._image.spacing, HALO_UM)
+
+    @cached_property
+    def _soma_surface(self) -> Surface | None:
+        every = SomaSurface.joined(
+            [
+                SomaSurface(**self._shelf.load("soma-surface", block.number))
+                for block in self._blocks
+            ]
+        )
+        if not len(every.ids):
+            return None
+        return Surface.of_voxels(
+            every.index_zyx, every.ids, self._image.spacing, self._image.shape_zyx
+        )
+
+    @cached_property
+    def _soma_balls(self) -> dict[int, Soma]:
+        parts = [
+            SomaMoments(**self._shelf.load("soma-moments", block.number)) for block in self._blocks
+        ]
+        return somas.soma_balls(parts, self._image.spacing)
+
+    def swc(self) -> str:
+        """All trees as SWC text."""
+        return swc_text(dict(self.trees()), self._soma_balls)
+
+    def _soma_table(self) -> pd.DataFrame:
+        known, voxel_um3 = self._census("soma"), self._image.spacing.voxel_volume_um3
+        return pd.DataFrame(
+            {
+                "soma_id": number,
+                "soma_volume_um3": float(known.voxels[number]) * voxel_um3,
+                **dict(zip(("soma_z_um", "soma_y_um", "soma_x_um"), ball.center_um, strict=True)),
+            }
+            for number, ball in self._soma_balls.items()
+        )
+
+    def _grown(self, dendrite: int) -> Tree:
+        lattice, spacing = self._lattices[dendrite], self._image.spacing
+        parts = [
+            Shafts.of_arrays(self._shelf.load("shafts", number)).part(dendrite)
+            for number in self._blocks_at(self._dendrites.box(dendrite))
+        ]
+        shaft = shafts.merge_shafts(parts, lattice, spacing, self._image.shape_zyx)
+        return grow_tree(
+            shaft.cells,
+            shaft.radius_um,
+            lattice.factor_zyx,
+            shaft.samples,
+            spacing,
+            shaft.contact,
+        )
+
+    def _tree(self, dendrite: int) -> Tree:
+        kept = self._shelf.load("tree", dendrite)
+        return Tree(
+            kept["points_um"],
+            kept["parents"],
+            kept["radius_um"],
+            int(kept["loops"]),
+            int(kept["soma_id"]),
+            float(kept["soma_gap_um"]),
+        )
+
+    def trees(self) -> Iterator[tuple[int, Tree]]:
+        """Every dendrite and its tree, one at a time."""
+        for dendrite in range(1, self._dendrites.count + 1):
+            yield dendrite, self._tree(dendrite)
+
+    def _spines_of(self, dendrite: int) -> pd.DataFrame:
+        """Its spines; their anchors may lie a block away from it."""
+        around = grow(self._dendrites.box(dendrite), self._image.block_zyx, self._image.shape_zyx)
+        tables_near = [self._shelf.load_table("found", n) for n in self._blocks_at(around)]
+        table = pd.concat(tables_near, ignore_index=True)
+        return table[table["dendrite_id"] == dendrite].reset_index(drop=True)
+
+    def _spine_voxels(self, number: int) -> SpineVoxels:
+        ids = self._shelf.load("final-ids", number)["ids"]
+        kept = self._shelf.load("voxels", number)
+        own = np.asarray(kept["ids"])
+        return SpineVoxels(kept["linear"], ids[own], kept["part"], kept["gap_um"][own])
+
+    def _blocks_at(self, box: Box) -> list[int]:
+        """Numbers of the blocks that own voxels of a box."""
+        return [block.number for block in self._blocks if _overlap(block.inner, box)]
+
+    def _dendrites_at(self, box: Box) -> list[int]:
+        known = self._dendrites
+        low, high = [part.start for part in box], [part.stop for part in box]
+        inside = np.all((known.low < high) & (known.high > low), axis=1)
+        return [int(number) for number in np.flatnonzero(inside) if number]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
+def _arrays(result: Any) -> dict[str, NDArray[Any]]:
+    """The fields of a result as arrays; empty tuples are left out."""
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return {
+        name: np.asarray(value)
+        for name, value in values.items()
+        if isinstance(value, (np.ndarray, float, int))
+    }

@@ -1,40 +1,39 @@
 """Quantification of one image: reads "labels/classes" and the raw volume, writes everything else.
 
-Label images: labels/{spines,heads,necks,dendrites,skeleton}. Files: tables/spines.parquet,
-tables/dendrites.parquet, skeletons/dendrites.swc.
+Label images: labels/{dendrites,soma,spines,heads,necks,skeleton}. Files: tables/*.parquet,
+skeletons/*.swc; on request the image group "distances" and the folder "meshes".
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from respan_common.blocks import grid
+from respan_common import ngff
 from respan_common.drafts import Draft, drafting
 from respan_common.errors import InputError, VolumeFormatError
 from respan_common.events import Accepted, Reporter
-from respan_common.geometry import Box
 from respan_common.params import QuantificationParams
 from respan_common.records import StageKey, StageRecord
 from respan_common.settings import Runtime
-from respan_common.volumes import Volume, open_volume
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from respan_quantification.pipeline import Quantified
+from respan_common.volumes import Volume
+from respan_quantification.walk import (
+    CLASSES,
+    SHARE_OF_TIME,
+    STAGE,
+    Site,
+    StoredImage,
+    Walk,
+    recipe_for,
+)
 
 logger = logging.getLogger(__name__)
 
-CLASSES = "labels/classes"
-STEPS = ("dendrites", "centerlines", "spines", "necks", "measurements", "writing")
-"""Steps of the work, as progress names them."""
+LABELS = ("dendrites", "soma", "spines", "heads", "necks", "skeleton")
+DISTANCE_MAPS = ("to dendrite", "along dendrite")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class QuantificationJob:
 def run(job: QuantificationJob, report: Reporter) -> StageRecord:
     """Quantify an image, or find that this very quantification is there already.
 
+    Several replicas that are asked for the same image share its blocks.
+
     Raises
     ------
     InputError
@@ -56,24 +57,26 @@ def run(job: QuantificationJob, report: Reporter) -> StageRecord:
     VolumeFormatError
         If classes and raw image do not cover the same field, or the classes have no meaning.
     """
-    raw, classes = open_volume(job.store), open_volume(job.store, CLASSES)
-    _refuse_the_impossible(job, raw, classes)
-    key = StageKey(
-        "quantification",
-        {"raw": raw.digest, CLASSES: classes.digest},
-        job.params.model_dump(mode="json"),
-    )
-    with drafting(job.store, key, report) as draft:
+    image = StoredImage(Site(job.store, "", job.params, job.runtime))
+    _refuse_the_impossible(job, image.raw, image.class_volume)
+    key = StageKey(STAGE, image.digests(), job.params.model_dump(mode="json"))
+    site = Site(job.store, key.digest, job.params, job.runtime)
+    with (
+        Walk(site, image.shape_zyx, report) as walk,
+        drafting(job.store, key, report, meanwhile=walk.help) as draft,
+    ):
         if draft.finished is not None:
             return draft.finished
+        _begin(draft, image, job.params)
         report.accepted(
             Accepted(
-                shape=(raw.channels, *classes.shape_zyx),
-                spacing_um=classes.spacing.zyx,
-                blocks=len(STEPS),
+                shape=(image.channels, *image.shape_zyx),
+                spacing_um=image.spacing.zyx,
+                blocks=len(SHARE_OF_TIME),
             )
         )
-        return _publish(_quantify(job, raw, classes, report), classes, draft, report)
+        walk.lead()
+        return _publish(site, image.channels, draft, report)
 
 
 def _refuse_the_impossible(job: QuantificationJob, raw: Volume, classes: Volume) -> None:
@@ -97,79 +100,37 @@ def _refuse_the_impossible(job: QuantificationJob, raw: Volume, classes: Volume)
             )
 
 
-def _quantify(job: QuantificationJob, raw: Volume, classes: Volume, report: Reporter) -> Quantified:
+def _begin(draft: Draft, image: StoredImage, params: QuantificationParams) -> None:
+    for name in LABELS:
+        draft.labels(f"labels/{name}", image.shape_zyx, image.spacing, np.uint32)
+    if params.distance_maps:
+        shape_czyx = (len(DISTANCE_MAPS), *image.shape_zyx)
+        # Outside of dendrites there is no way along them: NaN, which no mean may swallow.
+        draft.image(
+            "distances", shape_czyx, image.spacing, np.float32, DISTANCE_MAPS, averaged=False
+        )
+
+
+def _publish(site: Site, channels: int, draft: Draft, report: Reporter) -> StageRecord:
     # Only a worker computes: the server names this stage without loading the libraries.
-    from respan_quantification.classes import ClassImage
-    from respan_quantification.pipeline import quantify
+    from respan_quantification.assembly import table_kinds
+    from respan_quantification.parquet import write_parquet
 
-    def tick(step: str) -> None:
-        report.progress(STEPS.index(step), len(STEPS), step)
-
-    image = ClassImage(classes.read(), dict(classes.attributes["roles"]))
-    return quantify(
-        image, _channel_reader(raw, classes), raw.channels, classes.spacing, job.params, tick
-    )
-
-
-def _channel_reader(raw: Volume, classes: Volume) -> Callable[[int], NDArray[Any]]:
-    """Reads raw channels on the grid of the classes, which is finer after axial restoration."""
-
-    def read(channel: int) -> NDArray[Any]:
-        values = raw.read(channel=channel)
-        edges = zip(classes.spacing.zyx, raw.spacing.zyx, strict=True)
-        for axis, (edge, raw_edge) in enumerate(edges):
-            size, raw_size = classes.shape_zyx[axis], values.shape[axis]
-            if size != raw_size:  # both grids share the face of their first voxel
-                nearest = ((np.arange(size) + 0.5) * edge / raw_edge).astype(np.int64)
-                values = np.take(values, np.minimum(nearest, raw_size - 1), axis=axis)
-        return values
-
-    return read
-
-
-def _publish(found: Quantified, classes: Volume, draft: Draft, report: Reporter) -> StageRecord:
-    report.progress(STEPS.index("writing"), len(STEPS), "writing")
-    _write_labels(found, classes, draft, report)
-    _write_table(found.spine_table, draft.file("tables/spines.parquet"))
-    _write_table(found.dendrite_table, draft.file("tables/dendrites.parquet"))
-    draft.file("skeletons/dendrites.swc").write_text(found.swc, encoding="utf-8")
-    record = draft.publish(found.numbers, found.warnings)
-    report.progress(len(STEPS), len(STEPS))
+    recipe = recipe_for(site)
+    summary = recipe.summary()
+    kinds = table_kinds(channels)
+    for name, table in summary.tables.named().items():
+        kind = kinds[name]
+        path = draft.table(name, ngff.table_attributes(kind.columns, kind.index, kind.labels))
+        write_parquet(table, kind.columns, path)
+    draft.file("skeletons/dendrites.swc").write_text(recipe.swc(), encoding="utf-8")
+    record = draft.publish(summary.numbers, summary.warnings)
+    report.progress(1000, 1000)
     logger.info(
         "quantified %s: %d spines on %d dendrites in %.1f s",
         draft.store,
-        found.numbers["spines"],
-        found.numbers["dendrites"],
+        summary.numbers["spines"],
+        summary.numbers["dendrites"],
         record.seconds,
     )
     return record
-
-
-def _write_labels(found: Quantified, classes: Volume, draft: Draft, report: Reporter) -> None:
-    whole, is_head = found.spines.whole, found.is_head
-
-    def skeleton(box: Box) -> NDArray[np.uint32]:
-        drawn = np.zeros([part.stop - part.start for part in box], np.uint32)
-        index, ids = found.skeleton
-        low, high = ([getattr(part, side) for part in box] for side in ("start", "stop"))
-        inside = ((index >= low) & (index < high)).all(axis=1)
-        drawn[tuple((index[inside] - low).T)] = ids[inside]
-        return drawn
-
-    images: dict[str, Callable[[Box], NDArray[np.uint32]]] = {
-        "spines": lambda box: whole[box],
-        "heads": lambda box: np.where(is_head[box], whole[box], np.uint32(0)),
-        "necks": lambda box: np.where(is_head[box], np.uint32(0), whole[box]),
-        "dendrites": lambda box: found.dendrites[box],
-        "skeleton": skeleton,
-    }
-    for name, part_in in images.items():
-        group = f"labels/{name}"
-        labels = draft.labels(group, classes.shape_zyx, classes.spacing, np.uint32)
-        for block in grid(classes.shape_zyx, labels.block_zyx):
-            report.check()
-            labels.write(block.inner, part_in(block.inner))
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False)

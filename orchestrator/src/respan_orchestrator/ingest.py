@@ -27,6 +27,10 @@ _HASHED_AT_ONCE = 8 * 2**20
 _LARGEST_DIFFERENCE = 0.01
 
 
+class UnknownSpacingError(InputError):
+    """Nobody says how large a voxel is."""
+
+
 @dataclass(frozen=True)
 class IngestJob:
     """One image to read."""
@@ -93,8 +97,10 @@ def decide_spacing(found: FileSpacing, job: IngestJob, depth: int) -> VoxelSpaci
 
     Raises
     ------
+    UnknownSpacingError
+        If neither says it.
     InputError
-        If neither says it, or they differ by more than 1 % and nobody decides.
+        If they differ by more than 1 % and nobody decides.
     """
     said = (job.z_um, job.xy_um, job.xy_um)
     if job.voxel_size_from is None:
@@ -104,7 +110,7 @@ def decide_spacing(found: FileSpacing, job: IngestJob, depth: int) -> VoxelSpaci
     z_um, y_um, x_um = edges
     if z_um is None or y_um is None or x_um is None:
         missing = [key for key, edge in (("input_resXY", x_um), ("input_resZ", z_um)) if not edge]
-        raise InputError(
+        raise UnknownSpacingError(
             f"{job.image}: its voxel size is unknown, as the file does not say it; "
             f"set Parameters: {' and '.join(missing or ['input_resXY'])} (µm) in "
             f"{job.settings or 'the settings'}"

@@ -21,6 +21,9 @@ from respan_common.volumes import open_foreign_array, open_volume
 from respan_orchestrator.ingest import file_digest
 from respan_orchestrator.tiff import TiffImage
 
+_MANY = 8
+"""Unknown values beyond which an image looks like ids of single objects."""
+
 Read = Callable[[Box], NDArray[Any]]
 
 
@@ -50,9 +53,7 @@ def bring_labels(store: Path, labels: Path, scheme: int, report: Reporter) -> St
         if draft.finished is not None:
             return draft.finished
         if shape_zyx != raw.shape_zyx:
-            raise InputError(
-                f"{labels} has the shape {shape_zyx} (z, y, x), but the image has {raw.shape_zyx}"
-            )
+            raise InputError(_other_shape(labels, shape_zyx, store, raw.shape_zyx))
         names = {value: role for role, value in roles.items()}
         writer = draft.labels(
             "labels/classes",
@@ -93,14 +94,37 @@ def _planes(image: TiffImage, box: Box) -> NDArray[Any]:
     return values
 
 
-def _refuse_unknown(values: NDArray[Any], names: dict[int, str], labels: Path, scheme: int) -> None:
-    unknown = sorted(set(np.unique(values).tolist()) - {0, *names})
-    if unknown:
-        listed = ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
-        raise InputError(
-            f"{labels} has the value {unknown[0]:g}, which means nothing in scheme {scheme} "
-            f"(0 background, {listed}); choose another one with --scheme"
+def _other_shape(labels: Path, shape_zyx: Zyx, store: Path, wanted: Zyx) -> str:
+    image = store.name.removesuffix(".ome.zarr")
+    if sorted(shape_zyx) == sorted(wanted):
+        way_out = "save the labels with their axes in the order z, y, x"
+    else:
+        way_out = (
+            "labels must have a voxel for every voxel of the image: neither cropped nor scaled"
         )
+    return (
+        f"{labels} has the shape {shape_zyx} (z, y, x), but the image {image} has {wanted}; "
+        f"{way_out}"
+    )
+
+
+def _refuse_unknown(values: NDArray[Any], names: dict[int, str], labels: Path, scheme: int) -> None:
+    found = np.unique(values)
+    unknown = found[~np.isin(found, [0, *names])]
+    if not len(unknown):
+        return
+    listed = ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
+    way_out = "choose another scheme with --scheme, or change the values"
+    if len(unknown) > _MANY:
+        way_out = "labels must say what a voxel is (its class), not to which spine it belongs"
+    raise InputError(
+        f"{labels} has the value {unknown[0]:g}{_others(len(unknown))}, which means nothing in "
+        f"scheme {scheme} (0 background, {listed}); {way_out}"
+    )
+
+
+def _others(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
 
 
 def _digest(labels: Path, report: Reporter) -> str:

@@ -14,11 +14,13 @@ from respan_orchestrator import analysis
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, translate
 from respan_orchestrator.experiment import ImageFile
-from respan_orchestrator.export import export_classes, export_image_tiff, export_swc, export_tables
+from respan_orchestrator.export import export_classes, export_image_tiff, export_swc
+from respan_orchestrator.ingest import UnknownSpacingError
 from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.own_labels import bring_labels
 from respan_orchestrator.services import service_pool
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.table_export import export_tables
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,27 @@ def segment_file(request: FileRequest) -> FileOutcome:
 
 
 def quantify_file(request: FileRequest, labels: Path, scheme: int) -> FileOutcome:
-    """Write OUT/Tables and OUT/SWC_files from an image and its class image."""
+    """Write OUT/Tables and OUT/SWC_files from an image and its class image.
+
+    Raises
+    ------
+    InputError
+        If labels and image do not belong together, or a voxel's size is unknown.
+    """
     job = _job(request)
-    stages = [analysis.ingest(job)]
+    try:
+        stages = [analysis.ingest(job)]
+    except UnknownSpacingError as error:
+        raise InputError(
+            f"{job.image}: its voxel size is unknown, as the file does not say it; give it in µm, "
+            "as in --spacing 0.3,0.1,0.1 (z, y, x)"
+        ) from error
     bring_labels(job.store, labels, scheme, SilentReporter())
     with service_pool(
         OrchestratorSettings(), [job.sub_folder, *job.settings.model_folders], request.device
     ) as pool:
         stages.append(analysis.quantify_with(job, job.settings.quantification, pool))
-    written = export_tables(job.store, request.out / "Tables")
+    written = export_tables(job.store, request.out / "Tables", job.settings.shape_rules)
     return FileOutcome(written + export_swc(job.store, request.out / "SWC_files"), stages)
 
 

@@ -93,12 +93,16 @@ def quantify(
     added = [f"quantification.channel={channel}"] if channel else []
 
     def work() -> tuple[dict[str, Any], int, Any]:
+        from respan_common.errors import InputError
         from respan_common.geometry import VoxelSpacing
         from respan_orchestrator.commands.training import three
         from respan_orchestrator.single import FileRequest, quantify_file
 
         edges = three(spacing, float, "--spacing")
-        size = VoxelSpacing(*edges) if edges else None
+        try:
+            size = VoxelSpacing(*edges) if edges else None
+        except InputError as error:
+            raise InputError(f"--spacing {spacing}: {error}") from error
         request = FileRequest(image, out, [*added, *overrides], spacing=size)
         return _done(lambda it: quantify_file(it, labels, scheme), request, as_json)
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from respan_common.logs import configure_logging
@@ -67,8 +66,8 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     except (KeyboardInterrupt, _TerminatedError) as error:
         number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
         _fail(as_json, "stopped; the same command goes on where it was", 128 + number)
-    except click.ClickException as error:
-        _fail(as_json, error.format_message(), NOTHING_STARTED)
+    except typer.BadParameter as error:
+        _fail(as_json, error.message, NOTHING_STARTED)
     except Exception as error:  # the last place where a bug can still become a sentence
         logger.debug("the command failed", exc_info=error)
         _fail(as_json, explained(error), NOTHING_STARTED)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from respan_common.geometry import VoxelSpacing
 from respan_quantification import heads, lengths, shape
 from respan_quantification.classes import Mask
+from respan_quantification.frame import Frame
 from respan_quantification.heads import HeadFrom
 from respan_quantification.lengths import Lengths
 from respan_quantification.meshes import Mesh
@@ -50,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Body:
-    """One spine. `in_head` has an entry for each of its voxels; `row` is in µm of the arrays."""
+    """One spine: which of its voxels are the head's, and its row, in µm of the whole image."""
 
     number: int
     attached: str
@@ -62,7 +63,7 @@ class Body:
 
 def measure_all(
     spines: Spines,
-    spacing: VoxelSpacing,
+    frame: Frame,
     *,
     split: bool,
     has_class: bool,
@@ -80,15 +81,17 @@ def measure_all(
     found = []
     for number, rows in spines.voxels.groups():
         tick()
-        found.append(_body(number, rows, spines, spacing, split=split, has_class=has_class))
+        found.append(_body(number, rows, spines, frame, split=split, has_class=has_class))
     return found
 
 
 def _body(
-    number: int, rows: slice, spines: Spines, spacing: VoxelSpacing, *, split: bool, has_class: bool
+    number: int, rows: slice, spines: Spines, frame: Frame, *, split: bool, has_class: bool
 ) -> Body:
-    index, seen = spines.voxels.index_zyx[rows], ~spines.inferred[rows]
-    middle = _middle(number, rows, spines, spacing)
+    spacing = frame.spacing
+    # Counted in the whole image, so that blocks do not even change how numbers are rounded.
+    index, seen = spines.voxels.index_zyx[rows] + frame.corner, ~spines.inferred[rows]
+    middle = _middle(number, rows, spines, frame)
     in_head = spines.in_head[rows]
     head_from: HeadFrom = "class" if has_class else "whole"
     if split:
@@ -107,15 +110,16 @@ def _body(
     return Body(number, attached, in_head, length, row, meshes)
 
 
-def _middle(number: int, rows: slice, spines: Spines, spacing: VoxelSpacing) -> Middle:
-    """Middle line from the base; points in µm of the arrays."""
+def _middle(number: int, rows: slice, spines: Spines, frame: Frame) -> Middle:
+    """Middle line from the base; points in µm of the whole image."""
     base = spines.bases[number]
     index, nearest = spines.voxels.index_zyx[rows], spines.nearest
     apart = np.abs(index - nearest.index_zyx[rows]).max(axis=1)
     roots = (apart <= 1) & (nearest.ids[rows] == base.dendrite_id)
     voxel = np.asarray(base.voxel_zyx)
-    way_um = (np.asarray(base.dendrite_zyx) - voxel) * np.asarray(spacing.zyx)
-    return middle_line(index, roots, voxel, way_um, spacing)
+    way_um = (np.asarray(base.dendrite_zyx) - voxel) * np.asarray(frame.spacing.zyx)
+    corner = frame.corner
+    return middle_line(index + corner, roots, voxel + corner, way_um, frame.spacing)
 
 
 def _ends(middle: Middle) -> dict[str, float | str]:

@@ -62,7 +62,7 @@ def measured(
     frame = view.frame
     split = params.split_heads and not view.classes.has("neck")
     found = bodies.measure_all(
-        spines, frame.spacing, split=split, has_class=view.classes.has("neck"), tick=tick
+        spines, frame, split=split, has_class=view.classes.has("neck"), tick=tick
     )
     spines = replace(spines, in_head=np.concatenate([[], *(b.in_head for b in found)]).astype(bool))
     heads = spines.voxels.part(spines.in_head)
@@ -70,7 +70,7 @@ def measured(
         **_identity(spines),
         **_places(spines, heads, frame),
         **_distances(spines, heads, soma, frame),
-        **_body_columns(spines, found, frame),
+        **_body_columns(found),
         **_asymmetry(spines, heads, frame.spacing),
         **_resolution(found, params, frame.spacing),
     }
@@ -78,7 +78,8 @@ def measured(
         spines, frame, view.classes, view.dendrites, view.grey, view.channels, params,
         view.uncertainty,
     )  # fmt: skip
-    meshes = _meshes(found, frame) if params.meshes else {}
+    wanted = found if params.meshes else []
+    meshes = {(body.number, part): mesh for body in wanted for part, mesh in body.meshes.items()}
     return Measured(spines, pd.DataFrame(columns), meshes)
 
 
@@ -131,21 +132,16 @@ def _distances(spines: Spines, heads: Voxels, soma: Surface | None, frame: Frame
     return columns
 
 
-def _body_columns(spines: Spines, found: list[Body], frame: Frame) -> Columns:
+def _body_columns(found: list[Body]) -> Columns:
     """Shapes, lengths, ends; what says nothing without a way to the dendrite is missing."""
     table = pd.DataFrame([body.row for body in found], columns=bodies.COLUMNS)
-    offset_um = frame.points_um(np.zeros((1, 3)))[0]
-    for end in ("base", "tip"):
-        for axis, shift in zip("zyx", offset_um, strict=True):
-            table[f"{end}_{axis}_um"] += shift
     lost = np.array([body.attached == "none" for body in found], dtype=bool)
     table.loc[lost, list(bodies.NEED_A_WAY)] = np.nan
     return {name: table[name].to_numpy() for name in bodies.COLUMNS}
 
 
 def _asymmetry(spines: Spines, heads: Voxels, spacing: VoxelSpacing) -> Columns:
-    points = spacing.points_um(heads.index_zyx)
-    found = asymmetries(points, heads.starts, spacing) if len(points) else np.zeros(0)
+    found = asymmetries(heads.index_zyx, heads.starts, spacing)
     found[heads.counts < bodies.FEWEST_VOXELS] = np.nan
     return {"head_asymmetry": heads.column(found, spines.count)}
 
@@ -170,12 +166,3 @@ def across_um(
     sideways = np.eye(3) - np.einsum("ni,nj->nij", tangents, tangents)
     squares = sideways @ np.diag(resolution_um**2) @ sideways
     return np.asarray(np.sqrt(np.linalg.eigvalsh(squares)[:, -1]))
-
-
-def _meshes(found: list[Body], frame: Frame) -> dict[tuple[int, str], Mesh]:
-    offset_um = frame.points_um(np.zeros((1, 3)))[0]
-    return {
-        (body.number, part): mesh.moved(offset_um)
-        for body in found
-        for part, mesh in body.meshes.items()
-    }

@@ -39,6 +39,10 @@ wide or less, such as a neck."""
 _THIN_STAYS = 0.55
 """Value of such voxels, a little above the surface's level: a neck is not blurred away."""
 
+_LEAST_OFF = 0.01
+"""How far a voxel's value stays from the surface's level: of 1 (a mask or a probability), or of
+the shortest voxel edge (a distance)."""
+
 _MOST_BETWEEN = 4
 """Interpolated slices per slice."""
 
@@ -103,11 +107,12 @@ def of_mask(mask: Mask, spacing: VoxelSpacing) -> Mesh:
     coarse = int(np.argmax(spacing.zyx))
     if spacing.zyx[coarse] > COARSE * min(spacing.zyx):
         field, edges, margin = _between_slices(mask, spacing, coarse)
+        unit = min(spacing.zyx)
     else:
-        field, edges, margin = _blurred(mask), spacing.zyx, (_MARGIN,) * 3
+        field, edges, margin, unit = _blurred(mask), spacing.zyx, (_MARGIN,) * 3, 1.0
     volume_um3 = int(np.count_nonzero(mask)) * spacing.voxel_volume_um3
     level = _level(field, volume_um3 / float(np.prod(edges)))
-    mesh = _isosurface(field, level, edges)
+    mesh = _isosurface(field, level, edges, unit)
     return mesh.scaled_to(volume_um3).moved(-np.multiply(margin, spacing.zyx))
 
 
@@ -135,10 +140,14 @@ def bare_volume_um3(mask: Mask, spacing: VoxelSpacing) -> float:
     return _isosurface(np.pad(mask, 1).astype(np.float32), 0.5, spacing.zyx).volume_um3
 
 
-def _isosurface(field: Field, level: float, edges: tuple[float, ...]) -> Mesh:
-    found = marching_cubes(field, level, spacing=edges)  # type: ignore[no-untyped-call]
-    # Axes (z, y, x) are a left-handed frame (x, y, z): what turns one way there turns back here.
-    return Mesh(np.asarray(found[0], np.float64), np.asarray(found[1][:, ::-1], np.int64))
+def _isosurface(field: Field, level: float, edges: tuple[float, ...], unit: float = 1.0) -> Mesh:
+    # Where a voxel has just the level's value, triangles shrink to points, and programs that merge
+    # near points find holes: such voxels get a value a little beside it.
+    off = field - np.float32(level)
+    least = np.float32(_LEAST_OFF * unit)
+    off = np.where(np.abs(off) < least, np.where(off < 0, -least, least), off)
+    found = marching_cubes(off, 0.0, spacing=edges)  # type: ignore[no-untyped-call]
+    return Mesh(np.asarray(found[0], np.float64), np.asarray(found[1], np.int64))
 
 
 def _level(field: Field, voxels: float) -> float:
@@ -196,10 +205,10 @@ def _outlines(slices: Mask, in_slice_um: list[float]) -> Field:
     half_um = np.float32(min(in_slice_um) / 2)
     signed = np.where(slices, inside - half_um, half_um - outside)
     filled = np.asarray(slices.any(axis=(1, 2)))
-    signed[~filled] = -np.float32(np.linalg.norm(np.multiply(slices.shape[1:], in_slice_um)))
+    full = np.flatnonzero(filled)
     for empty in np.flatnonzero(~filled).tolist():
-        near = [n for n in (empty - 1, empty + 1) if 0 <= n < len(filled) and filled[n]]
-        tips = [signed[n] - signed[n].max() for n in near]
-        if tips:
-            signed[empty] = np.max(tips, axis=0)
+        near = [*full[full < empty][-1:], *full[full > empty][:1]]
+        # A cone with its tip in the middle of the first empty slice, and on from there.
+        cones = [signed[n] - abs(empty - n) * signed[n].max() for n in near]
+        signed[empty] = np.max(cones, axis=0)
     return np.asarray(signed, np.float32)

@@ -8,7 +8,7 @@ section. So the areas add up to the volume, whatever the grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dijkstra3d
 import edt
@@ -109,7 +109,8 @@ def middle_line(
     start_um = to_dendrite_um / 2 if roots.any() else _to_side(to_dendrite_um, spacing)
     ends = base * edges + start_um, cap.mean(axis=0) * edges
     line = _course(ends, index[near] * edges, way_um[near], (walk * edges, inside_um), spacing)
-    return _placed(line + corner * edges, index_zyx * edges, np.isfinite(way_um), spacing)
+    middle = _placed(line, index * edges, np.isfinite(way_um), spacing)
+    return replace(middle, points_um=middle.points_um + corner * edges)
 
 
 def _way_um(

@@ -85,20 +85,24 @@ def _hull_um3(vertices: NDArray[np.float64]) -> float:
 
 
 def asymmetries(
-    points_um: NDArray[np.float64], starts: NDArray[np.int64], spacing: VoxelSpacing
+    index_zyx: NDArray[np.integer], starts: NDArray[np.int64], spacing: VoxelSpacing
 ) -> NDArray[np.float64]:
     """1 - shortest / longest principal axis of many objects: 0 for a ball.
 
     Parameters
     ----------
-    points_um : float array, shape (n, 3)
-        Voxel centers, object by object.
+    index_zyx : int array, shape (n, 3)
+        Voxels, object by object.
     starts : int array, shape (objects,)
         First row of each object.
     """
-    counts = np.diff(np.append(starts, len(points_um)))
-    mean = np.add.reduceat(points_um, starts, axis=0) / counts[:, None]
-    off = points_um - np.repeat(mean, counts, axis=0)
+    if not len(starts):
+        return np.zeros(0)
+    counts = np.diff(np.append(starts, len(index_zyx)))
+    # From a voxel of the object itself: where in the image it lies must not change the rounding.
+    points = (index_zyx - np.repeat(index_zyx[starts], counts, axis=0)) * np.asarray(spacing.zyx)
+    mean = np.add.reduceat(points, starts, axis=0) / counts[:, None]
+    off = points - np.repeat(mean, counts, axis=0)
     products = np.einsum("ij,ik->ijk", off, off)
     spread = np.add.reduceat(products, starts, axis=0) / counts[:, None, None]
     # A voxel is a box, not a point: without its own spread a flat object would have no thickness.

@@ -7,6 +7,7 @@ within a file they rise by id. The index beside the files says which spine is wh
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from respan_common.events import Reporter
-from respan_common.geometry import Box, VoxelSpacing, Zyx
+from respan_common.geometry import Box, VoxelSpacing, Zyx, relative
 from respan_common.volumes import Volume, exists, open_volume
 from respan_orchestrator.fiji import complete_or_absent, fiji_dtype, write_fiji_tiff
 from respan_orchestrator.ledger import Ledger
@@ -41,8 +42,8 @@ the box cuts the spine."""
 
 _MASKS = ("neck", "head", "dendrite")
 _GROUPS = ("labels/necks", "labels/heads", "labels/dendrites")
-_BATCH_BYTES = 128 * 2**20
-# Spines whose centers lie in the same shard, and in it in the same chunk, are read together.
+_BATCH_BYTES = 64 * 2**20
+# Spines of a shard share a batch where they can, and those of a chunk are read together.
 _SHARD: Zyx = (64, 512, 512)
 _CHUNK: Zyx = (32, 128, 128)
 
@@ -207,9 +208,10 @@ def _write_batch(
     pictures = np.zeros(
         (len(batch.crops), len(source.channels), *shape), fiji_dtype(source.raw.dtype)
     )
-    for place in sorted(range(len(batch.crops)), key=lambda n: _place(batch.crops[n])):
+    order = sorted(range(len(batch.crops)), key=lambda n: _cell(batch.crops[n]))
+    for _, together in itertools.groupby(order, key=lambda n: _cell(batch.crops[n])):
         report.check()
-        _fill(pictures[place], batch.crops[place], source)
+        _fill([(pictures[n], batch.crops[n]) for n in together], source)
     cut = [
         crop.spine_id
         for crop, picture in zip(batch.crops, pictures, strict=True)
@@ -222,21 +224,36 @@ def _write_batch(
     return cut
 
 
-def _place(crop: _Crop) -> tuple[int, ...]:
-    start = np.array(crop.start_zyx)
-    return (*(start // _SHARD).tolist(), *(start // _CHUNK).tolist())
+def _cell(crop: _Crop) -> tuple[int, ...]:
+    """The chunk that a box begins in."""
+    return tuple((np.array(crop.start_zyx) // _CHUNK).tolist())
 
 
-def _fill(picture: NDArray[Any], crop: _Crop, source: _Source) -> None:
-    """Read a spine's box into (c, z, y, x); what lies outside the image stays 0."""
-    inside, here = _clipped(crop.start_zyx, _three(picture.shape[1:]), source.shape_zyx)
-    if any(part.start >= part.stop for part in inside):
-        return
-    ids = (crop.spine_id, crop.spine_id, crop.dendrite_id)
-    for channel, (labels, number) in enumerate(zip(source.labels, ids, strict=True)):
-        picture[channel][here] = labels.read(inside) == number
+def _fill(pairs: list[tuple[NDArray[Any], _Crop]], source: _Source) -> None:
+    """Read neighboring spines' boxes into (c, z, y, x); what lies outside the image stays 0.
+
+    One box around all of them is read: each by itself would decode the same chunks again.
+    """
+    shape = _three(pairs[0][0].shape[1:])
+    places = [_clipped(crop.start_zyx, shape, source.shape_zyx) for _, crop in pairs]
+    around = _around([inside for inside, _ in places])
+    for channel, labels in enumerate(source.labels):
+        ids = labels.read(around)
+        for (picture, crop), (inside, here) in zip(pairs, places, strict=True):
+            number = crop.dendrite_id if _MASKS[channel] == "dendrite" else crop.spine_id
+            picture[channel][here] = ids[relative(inside, around)] == number
     for channel in range(1, source.raw.channels + 1):
-        picture[len(_MASKS) + channel - 1][here] = source.grey(inside, channel)
+        grey = source.grey(around, channel)
+        for (picture, _), (inside, here) in zip(pairs, places, strict=True):
+            picture[len(_MASKS) + channel - 1][here] = grey[relative(inside, around)]
+
+
+def _around(boxes: list[Box]) -> Box:
+    z, y, x = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*boxes, strict=True)
+    )
+    return (z, y, x)
 
 
 def _clipped(start: Zyx, shape: Zyx, limits: Zyx) -> tuple[Box, Box]:

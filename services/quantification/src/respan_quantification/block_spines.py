@@ -78,7 +78,7 @@ def find(
     soma
         Surface of all somas of the image, if there are any.
     """
-    eye = _Eye(look, _margin(frame.spacing, params), soma, params, tick)
+    eye = _Eye(look, margin(frame.spacing, params), soma, params, tick)
     rounds = [eye.found_in(frame.outer, frame.shape_zyx)]
     waiting = [(anchor, box, frame.outer) for anchor, box in rounds[0].stragglers]
     while waiting:
@@ -137,7 +137,7 @@ class _Eye:
         return _Round(block, found.stragglers)
 
 
-def _margin(spacing: VoxelSpacing, params: QuantificationParams) -> Zyx:
+def margin(spacing: VoxelSpacing, params: QuantificationParams) -> Zyx:
     """Voxels of surroundings that a spine's light is measured against."""
     reaches = zip(reach_um(spacing, params), spacing.zyx, strict=True)
     z, y, x = (int(np.ceil(reach / edge - 1e-9)) for reach, edge in reaches)

@@ -49,22 +49,23 @@ class SpineVoxels:
 def spine_labels(voxels: SpineVoxels, box: Box, shape_zyx: Zyx) -> dict[str, Labels]:
     """Label images "spines", "heads" and "necks" of one box.
 
-    What was seen is painted over what was inferred; of inferred necks that share a voxel, the
-    shorter one has it, then that of the smaller id.
+    A voxel that several claim is theirs who were seen there; of inferred necks the shorter has it,
+    then that of the smaller id.
     """
     index, kept = voxels.inside(box, shape_zyx)
-    order = np.lexsort((-kept.ids.astype(np.int64), -kept.gap_um, kept.part != INFERRED_NECK))
-    place, ids, part = tuple(index[order].T), kept.ids[order], kept.part[order]
-    spines = np.zeros(shape_of(box), np.uint32)
-    spines[place] = ids
-    is_head = np.zeros(shape_of(box), bool)
-    is_head[place] = part == HEAD
-    nothing = np.uint32(0)
-    return {
-        "spines": spines,
-        "heads": np.where(is_head, spines, nothing),
-        "necks": np.where(is_head, nothing, spines),
-    }
+    order = np.lexsort((kept.ids, kept.gap_um, kept.part == INFERRED_NECK, kept.linear))
+    first = np.append(True, np.diff(kept.linear[order]) > 0) if len(order) else order
+    winners = order[first]
+    in_head = kept.part[winners] == HEAD
+    labels = {}
+    for name, rows in (
+        ("spines", winners),
+        ("heads", winners[in_head]),
+        ("necks", winners[~in_head]),
+    ):
+        labels[name] = np.zeros(shape_of(box), np.uint32)
+        labels[name][tuple(index[rows].T)] = kept.ids[rows]
+    return labels
 
 
 def skeleton_labels(

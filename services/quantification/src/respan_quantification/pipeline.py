@@ -54,7 +54,7 @@ from respan_quantification.somas import SomaMoments, SomaSurface
 from respan_quantification.surface import Surface
 from respan_quantification.swc import Soma, swc_text
 from respan_quantification.tree import Tree
-from respan_quantification.view import Look, View
+from respan_quantification.view import Look, View, kept_once
 
 HALO_UM = 3.0
 """A block sees this much beyond its own voxels: most spines and their dendrites. The others are
@@ -144,14 +144,15 @@ class Recipe:
         self._shelf.save("soma-surface", number, _arrays(dataclasses.replace(surface, ids=ids)))
 
     def _objects(self, number: int) -> None:
-        frame = self._frame(number, self._halo)
-        view = self._look(frame)(frame.outer)
-        own = shafts.gather(view.dendrites, view.somas, frame, self._lattices)
-        moments = somas.soma_moments(view.somas[frame.inner_in_outer], frame)
-        del view
+        spacing, shape = self._image.spacing, self._image.shape_zyx
+        frame, look = self._frame(number, self._halo), self._look(number)
+        view = look(grow(frame.outer, block_spines.margin(spacing, self._params), shape))
+        own = shafts.gather(view.dendrites, view.somas, view.frame, self._lattices)
         self._shelf.save("shafts", number, own.arrays())
+        moments = somas.soma_moments(view.somas[view.frame.inner_in_outer], view.frame)
         self._shelf.save("soma-moments", number, _arrays(moments))
-        found = block_spines.find(frame, self._look(frame), self._soma_surface, self._params)
+        del view
+        found = block_spines.find(frame, look, self._soma_surface, self._params)
         self._shelf.save_table("found", number, found.table)
         self._shelf.save("voxels", number, found.voxels())
         counts = {name: np.asarray(count) for name, count in found.discarded.items()}
@@ -233,22 +234,22 @@ class Recipe:
         inner, shape = self._blocks[number].inner, self._image.shape_zyx
         return Frame(grow(inner, halo_zyx, shape), inner, shape, self._image.spacing)
 
-    def _look(self, own: Frame) -> Look:
+    def _look(self, number: int) -> Look:
         """Shows any box of the image, in the frame of a block."""
-        image = self._image
+        image, own = self._image, self._frame(number, (0, 0, 0))
 
-        def look(box: Box) -> View:
+        def view(box: Box) -> View:
             return View(
                 frame=dataclasses.replace(own, outer=box),
                 classes=self._classes(box),
                 dendrites=image.labels(OBJECTS["dendrite"], box),
                 somas=image.labels(OBJECTS["soma"], box),
-                grey=lambda channel: image.grey(channel, box),
+                grey=kept_once(lambda channel: image.grey(channel, box)),
                 channels=image.channels,
                 uncertainty=image.uncertainty(box),
             )
 
-        return look
+        return kept_once(view)
 
     @cached_property
     def _halo(self) -> Zyx:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -12,6 +12,10 @@ from respan_common.geometry import Box, relative
 from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels
+
+
+T = TypeVar("T")
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,16 @@ class View:
 
 Look = Callable[[Box], View]
 """Shows a box of the whole image, in the frame of the block that asks."""
+
+
+def kept_once(read: Callable[[T], Shown]) -> Callable[[T], Shown]:
+    """The same, but asked twice in a row for the same thing, it reads once."""
+    last: list[tuple[T, Shown]] = []
+
+    def kept(what: T) -> Shown:
+        if not last or last[0][0] != what:
+            last.clear()  # before reading, so that only one is in memory
+            last.append((what, read(what)))
+        return last[0][1]
+
+    return kept

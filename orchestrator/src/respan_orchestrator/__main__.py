@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(experiments.run)
 app.command()(experiments.demo)
 app.command()(experiments.report)
+app.command()(experiments.classify)
 app.command()(files.restore)
 app.command()(files.segment)
 app.command()(files.quantify)

@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from respan_common.errors import InputError, RespanError
 from respan_orchestrator.analysis import StageName
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, load_settings
+from respan_orchestrator.conditions import read_conditions
 from respan_orchestrator.experiment import Experiment, check_writable, scan_experiment
 from respan_orchestrator.models import find_model
+from respan_orchestrator.rule_sets import RuleSet
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.summary import RESERVED
 
 
 class AnalysisRequest(BaseModel):
@@ -44,9 +47,12 @@ def examined(request: AnalysisRequest) -> Experiment:
     ------
     InputError
         If there is nothing to analyze, nothing can be written, or a name is unknown.
+    SettingsError
+        If the experiment's conditions.csv is not right.
     """
     experiment = scan_experiment(Path(request.experiment))
     check_writable(experiment.path)
+    read_conditions(experiment, RESERVED)
     _check_names(experiment, request.only)
     if request.model:
         find_model(request.model, OrchestratorSettings().model_roots)
@@ -72,6 +78,14 @@ def readable_settings(
             yield run_settings(sub_folder.path, request)
         except RespanError:
             continue
+
+
+def shape_rules(sub_folder: Path, request: AnalysisRequest) -> RuleSet | None:
+    """Rules of spine shapes in a sub-folder; None without, and where its settings are wrong."""
+    try:
+        return run_settings(sub_folder, request).shape_rules
+    except RespanError:
+        return None
 
 
 def _check_names(experiment: Experiment, only: list[str]) -> None:

@@ -20,7 +20,9 @@ from respan_orchestrator.analysis_request import (
     examined,
     readable_settings,
     run_settings,
+    shape_rules,
 )
+from respan_orchestrator.conditions import Conditions, read_conditions
 from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder, check_writable
 from respan_orchestrator.outcomes import (
     ExperimentOutcome,
@@ -32,7 +34,11 @@ from respan_orchestrator.progress import StageNews, tell
 from respan_orchestrator.report import write_report
 from respan_orchestrator.services import service_pool
 from respan_orchestrator.settings import OrchestratorSettings
-from respan_orchestrator.summary import write_experiment_summary, write_sub_folder_summary
+from respan_orchestrator.summary import (
+    RESERVED,
+    write_experiment_tables,
+    write_sub_folder_summary,
+)
 from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
 
 
@@ -51,7 +57,7 @@ def analyze(request: AnalysisRequest) -> Any:
             for sub_folder in experiment.sub_folders
             for outcome in _analyze_sub_folder(sub_folder, request)
         ]
-    outcome = _summarize(experiment, images, _warnings(experiment, request))
+    outcome = _summarize(experiment, images, request)
     _show(outcome)
     failed = len(outcome.failed)
     if failed:
@@ -129,7 +135,7 @@ def _analyze_sub_folder(sub_folder: SubFolder, request: AnalysisRequest) -> list
     outcomes = []
     for image in images:
         outcomes.append(_analyze_one(sub_folder, image, request))
-        write_sub_folder_summary(sub_folder.path)
+        write_sub_folder_summary(sub_folder.path, shape_rules(sub_folder.path, request))
     return outcomes
 
 
@@ -181,9 +187,21 @@ def _warnings(experiment: Experiment, request: AnalysisRequest) -> list[str]:
 
 
 def _summarize(
-    experiment: Experiment, images: list[ImageOutcome], warnings: list[str]
+    experiment: Experiment, images: list[ImageOutcome], request: AnalysisRequest
 ) -> ExperimentOutcome:
-    tables = [write_experiment_summary(experiment.path, images)]
+    warnings = _warnings(experiment, request)
+    try:
+        conditions = read_conditions(experiment, RESERVED)
+    except InputError as error:  # it was right when the run began, and hours of work are done
+        conditions = Conditions()
+        warnings.append(f"no labels of conditions: {error}")
+    folders = {sub_folder.name: sub_folder.path for sub_folder in experiment.sub_folders}
+    tables = write_experiment_tables(
+        experiment.path,
+        images,
+        conditions,
+        lambda name: shape_rules(folders.get(name, experiment.path), request),
+    )
     outcome = ExperimentOutcome(
         experiment=experiment.path, images=images, tables=tables, warnings=warnings
     )

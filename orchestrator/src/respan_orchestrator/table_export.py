@@ -36,6 +36,9 @@ _OTHERS = {
 }
 """Further tables, and how their CSV files' names end."""
 
+_PLACES = ("x", "y", "z", "z_um", "y_um", "x_um", "position_on_dendrite_um")
+"""Columns whose mean says nothing, for tables of earlier versions that do not say so."""
+
 _OWNERS = {"branches": ["dendrite_id", "branch_id"], "neurons": ["soma_id"]}
 """Whose spines the rows of further tables count by class."""
 
@@ -64,7 +67,11 @@ def image_tables(store: Path, rules: RuleSet | None = None) -> ImageTables | Non
     spines, dendrites = read_table(store, SPINES), read_table(store, DENDRITES)
     if spines is None or dendrites is None:
         return None
-    columns = [column for column in described_columns(store, SPINES) if column.averaged]
+    columns = [
+        column
+        for column in described_columns(store, SPINES)
+        if column.averaged and column.name not in _PLACES
+    ]
     found = {name: read_table(store, table_output(name)) for name in _OTHERS}
     tables = ImageTables(
         spines,
@@ -148,15 +155,20 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def _published(store: Path, output: str) -> Path | None:
-    """File of a published table, which earlier versions called tables/spines.parquet."""
+def published_name(store: Path, output: str) -> str:
+    """What a store calls a table; earlier versions called it tables/spines.parquet."""
     earlier = output.replace(f"/{ngff.TABLE}", ".parquet")
-    for name in (output, earlier):
-        record = record_of(store, name) if store.is_dir() else None
-        if record is not None:
-            verify(store, name, record)
-            return store / name
-    return None
+    return earlier if record_of(store, output) is None and record_of(store, earlier) else output
+
+
+def _published(store: Path, output: str) -> Path | None:
+    """File of a published table, verified."""
+    name = published_name(store, output)
+    record = record_of(store, name) if store.is_dir() else None
+    if record is None:
+        return None
+    verify(store, name, record)
+    return store / name
 
 
 def _with_classes(tables: ImageTables, rules: RuleSet) -> ImageTables:

@@ -1,4 +1,4 @@
-"""Commands on a whole experiment: run, demo, report."""
+"""Commands on a whole experiment: run, demo, report, classify."""
 
 from __future__ import annotations
 
@@ -102,6 +102,38 @@ def report(
 
         path = rebuild(experiment)
         return {"status": "done", "report": path}, ALL_DONE, lambda: print(path)
+
+    answer(as_json, log_level, work)
+
+
+def classify(
+    experiment: ExperimentFolder,
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Rules of spine shapes: rodriguez, protrusions, a file, or none. "
+            "Absent: what the settings say.",
+            metavar="NAME|FILE",
+        ),
+    ] = "",
+    as_json: Json = False,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """Give all spines their shape classes anew; writes tables only, measures nothing."""
+
+    def work() -> tuple[dict[str, Any], int, Any]:
+        from respan_orchestrator.classification import classify_experiment
+
+        found = classify_experiment(experiment, rules)
+        content = {"status": "done", **vars(found)}
+
+        def show() -> None:
+            for shape, count in found.classes.items():
+                print(f"{shape:<12} {count}")
+            for image, why in found.left_out.items():
+                typer.echo(f"{image}: {why}", err=True)
+
+        return content, SOME_FAILED if found.left_out else ALL_DONE, show
 
     answer(as_json, log_level, work)
 

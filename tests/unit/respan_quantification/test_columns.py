@@ -22,15 +22,7 @@ head_C2_int_density neck_C2_int_density spine_C2_int_density
 
 
 def tables(channels):
-    return {
-        "spine": columns.spine(channels),
-        "dendrite": columns.dendrite(channels),
-        "branch": columns.branch(channels),
-        "branch order": columns.branch_order(),
-        "neuron": columns.neuron(channels),
-        "image": columns.image(channels),
-        "sholl": columns.SHOLL,
-    }
+    return {name: kind.columns for name, kind in columns.kinds(channels).items()}
 
 
 def test_every_column_of_respan_is_there_in_its_order():

@@ -7,7 +7,7 @@ makes the documentation's page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from respan_common.columns import Column, count, flag, identity, markdown, number, word
 from respan_quantification.spine_columns import FIRST_OWN, PARTS, points, spine
@@ -253,21 +253,36 @@ SHOLL = (
 )
 
 
+@dataclass(frozen=True)
+class Kind:
+    """One table of a store: its columns, and the label image whose values its rows are about."""
+
+    title: str
+    columns: Sequence[Column]
+    index: str = ""
+    """Column with the label's value; empty: rows are about no labels."""
+    labels: str = ""
+
+
+def kinds(channels: int) -> dict[str, Kind]:
+    """All tables of a store, by name."""
+    return {
+        "spines": Kind("Spines", spine(channels), "spine_id", "spines"),
+        "dendrites": Kind("Dendrites", dendrite(channels), "dendrite_id", "dendrites"),
+        "branches": Kind("Branches", branch(channels)),
+        "branch_orders": Kind("Branch orders", branch_order()),
+        "neurons": Kind("Neurons", neuron(channels), "soma_id", "soma"),
+        "image": Kind("Images", image(channels)),
+        "sholl": Kind("Sholl", SHOLL),
+    }
+
+
 def reference() -> str:
     """Markdown of all tables of a store, for docs/columns.md."""
-    tables: Sequence[tuple[str, str, Sequence[Column]]] = (
-        ("Spines", "spines", spine(1)),
-        ("Dendrites", "dendrites", dendrite(1)),
-        ("Branches", "branches", branch(1)),
-        ("Branch orders", "branch_orders", branch_order()),
-        ("Neurons", "neurons", neuron(1)),
-        ("Images", "image", image(1)),
-        ("Sholl", "sholl", SHOLL),
-    )
     lines: list[str] = []
-    for title, name, columns in tables:
-        lines += ["", f"## {title}", "", f"`tables/{name}/table.parquet`", ""]
-        lines += markdown(_documented(columns))
+    for name, kind in kinds(1).items():
+        lines += ["", f"## {kind.title}", "", f"`tables/{name}/table.parquet`", ""]
+        lines += markdown(_documented(kind.columns))
     return "\n".join(lines) + "\n"
 
 

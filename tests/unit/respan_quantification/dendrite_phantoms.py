@@ -84,16 +84,15 @@ def grown(
     spacing: VoxelSpacing,
     factor: tuple[int, int, int] = (1, 1, 1),
     contact: Contact | None = None,
-    samples: Voxels | None = None,
+    margin: int = 1,
 ) -> Tree:
-    """Tree of these voxels of the whole image."""
-    corner = voxels.min(axis=0) - 1
-    mask = np.zeros(voxels.max(axis=0) - corner + 2, bool)
+    """Tree of these voxels of the whole image; without a margin its faces cut them."""
+    corner = voxels.min(axis=0) - margin
+    mask = np.zeros(voxels.max(axis=0) - corner + 1 + margin, bool)
     mask[tuple((voxels - corner).T)] = True
-    inside = edt.edt(mask, anisotropy=spacing.zyx)[tuple((voxels - corner).T)]
+    inside = edt.edt(mask, anisotropy=spacing.zyx, black_border=False)[tuple((voxels - corner).T)]
+    inside = np.minimum(inside, np.linalg.norm(np.multiply(mask.shape, spacing.zyx)))
     cells, row = np.unique(voxels // factor, axis=0, return_inverse=True)
     radius = np.zeros(len(cells))
     np.maximum.at(radius, row.ravel(), inside)
-    return grow_tree(
-        cells, radius, factor, voxels if samples is None else samples, spacing, contact
-    )
+    return grow_tree(cells, radius, factor, voxels, spacing, contact)

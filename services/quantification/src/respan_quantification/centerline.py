@@ -8,16 +8,17 @@ never enter the result. Free ends are drawn out to the dendrite's surface.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing
 from respan_quantification.regression import smooth_curve
 from respan_quantification.skeleton import VoxelPath
-from respan_quantification.surface import chord_um
 
 Points = NDArray[np.float64]
 
@@ -34,11 +35,12 @@ class Curve:
     """Nodes of one centerline in µm, shape (n, 3), n >= 2 unless the dendrite is a dot.
 
     `parent` is the curve it begins on, -1 for the first. Its first node then lies outside the
-    parent's own thickness; the tree joins the two.
+    parent's own thickness; the tree joins the two. `radius_um` is the dendrite's there.
     """
 
     points_um: Points
     parent: int
+    radius_um: float
 
 
 def fit(
@@ -65,7 +67,10 @@ def fit(
         if not spurs:
             break
         paths = _without(paths, spurs)
-    return [Curve(points, path.parent) for points, path in zip(curves, paths, strict=True)]
+    return [
+        Curve(points, path.parent, float(np.median(path.radius_um)))
+        for points, path in zip(curves, paths, strict=True)
+    ]
 
 
 def _fitted(
@@ -80,6 +85,9 @@ def _fitted(
     owners, _, distance = _nearest_nodes(drafts, sample, workers)
     widths = [_bandwidth_um(path, distance[owners == n], spacing) for n, path in enumerate(paths)]
     curves = [_evenly(points, width / 2) for points, width in zip(drafts, widths, strict=True)]
+    sharpness = [
+        _sharpness(path, width, spacing) for path, width in zip(paths, widths, strict=True)
+    ]
     for stiffness in STIFFNESS:
         owners, nodes, _ = _nearest_nodes(curves, sample, workers)
         curves = [
@@ -88,6 +96,7 @@ def _fitted(
                 sample[owners == n],
                 nodes[owners == n],
                 stiffness * widths[n],
+                sharpness[n] if stiffness == 1 else np.zeros(3),
                 spacing,
                 free_start=paths[n].parent < 0,
             )
@@ -123,7 +132,10 @@ def _without(paths: list[VoxelPath], spurs: set[int]) -> list[VoxelPath]:
 
 
 def _bandwidth_um(path: VoxelPath, distance_um: Points, spacing: VoxelSpacing) -> float:
-    """Standard deviation of the kernel: half a radius, but never finer than the slices.
+    """Standard deviation of the kernel: 0.7 radii, but never finer than the slices.
+
+    Where a dendrite bends with curvature k, more of its voxels lie on the outer side: their mean is
+    off by k r² / 4. A kernel of width s cuts the corner by k s² / 2. For s² = r² / 2 both cancel.
 
     A dendrite that is smeared along z counts with its larger radius: in a ribbon, a curve with a
     narrower kernel is free to wander from side to side.
@@ -131,7 +143,17 @@ def _bandwidth_um(path: VoxelPath, distance_um: Points, spacing: VoxelSpacing) -
     radius_um = float(np.median(path.radius_um))
     if len(distance_um):
         radius_um = max(radius_um, float(np.sqrt(2 * np.mean(np.square(distance_um)))))
-    return max(0.5 * radius_um, *spacing.zyx)
+    return float(max(np.sqrt(0.5) * radius_um, *spacing.zyx))
+
+
+def _sharpness(path: VoxelPath, width_um: float, spacing: VoxelSpacing) -> Points:
+    """Share of the kernel's own cut of corners to be put back along each axis.
+
+    That is all but what voxels outweigh (see `_bandwidth_um`), and nothing along an axis whose
+    voxels are as long as the kernel is wide: there it would bring the slices' steps back.
+    """
+    share = max(1.0 - float(np.median(path.radius_um)) ** 2 / (2 * width_um**2), 0.0)
+    return share * _fineness(width_um, spacing)
 
 
 def _draft(path: VoxelPath, spacing: VoxelSpacing) -> Points:
@@ -162,6 +184,7 @@ def _refit(
     voxels_um: Points,
     nodes: NDArray[np.int64],
     width_um: float,
+    sharpness: Points,
     spacing: VoxelSpacing,
     *,
     free_start: bool,
@@ -169,60 +192,108 @@ def _refit(
     """One round for one curve; a curve that owns next to nothing stays as it is."""
     if len(curve) < 2 or len(voxels_um) < 2:
         return curve
+    curve = _continued(curve, 1.5 * width_um, _fineness(width_um, spacing), free_start=free_start)
     tangents, walked = _tangents(curve), _walked(curve)
-    # Ends are projected on a straight continuation: a bend there would feed on itself.
-    first, last = _straight_ends(tangents, walked, 2 * width_um, free_start=free_start)
-    nodes = np.clip(nodes, first, last)
     along = walked[nodes] + np.einsum("ij,ij->i", voxels_um - curve[nodes], tangents[nodes])
-    stop = _end(along, tangents[last], width_um, spacing)
-    start = -_end(-along, tangents[first], width_um, spacing) if free_start else 0.0
+    stop = _end(along, voxels_um, tangents[-1], width_um, spacing)
+    start = -_end(-along, voxels_um, -tangents[0], width_um, spacing) if free_start else 0.0
     if stop - start < min(spacing.zyx):
         return curve
     inside = along >= start - width_um / 4
-    return smooth_curve(along[inside], voxels_um[inside], start, stop, width_um)
+    return smooth_curve(along[inside], voxels_um[inside], start, stop, width_um, sharpness)
 
 
-def _straight_ends(
-    tangents: Points, walked: Points, length_um: float, *, free_start: bool
-) -> tuple[int, int]:
-    """Nodes that end the trusted part of a curve; their tangents become means over as much again.
+def _continued(curve: Points, length_um: float, fineness: Points, *, free_start: bool) -> Points:
+    """The curve with its free ends, so long, replaced by what the part before them foretells.
 
-    The whole curve is trusted if it is shorter than six such lengths.
+    An end's own shape feeds on itself: voxels would be projected on a bend that they make. A
+    parabola through twice that length goes on as a straight or an evenly bent dendrite does; along
+    an axis with coarse voxels (`fineness` 0) a straight line does, as their steps look like bends.
+    A curve shorter than six such lengths stays as it is.
     """
+    walked = _walked(curve)
     if walked[-1] < 6 * length_um:
-        return 0, len(walked) - 1
-    first = int(np.searchsorted(walked, length_um)) if free_start else 0
-    last = int(np.searchsorted(walked, walked[-1] - length_um)) - 1
-    inner = walked[last] - walked < length_um
-    tangents[last] = _unit(tangents[: last + 1][inner[: last + 1]].mean(axis=0))
+        return curve
+    curve = _foretold(curve, walked, length_um, fineness)
     if free_start:
-        inner = walked - walked[first] < length_um
-        tangents[first] = _unit(tangents[first:][inner[first:]].mean(axis=0))
-    return first, last
+        curve = _foretold(curve[::-1], walked[-1] - walked[::-1], length_um, fineness)[::-1]
+    return curve
 
 
-def _unit(vector: Points) -> Points:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))
+def _foretold(curve: Points, walked: Points, length_um: float, fineness: Points) -> Points:
+    """The last nodes replaced by a fit through those before them."""
+    beyond = walked > walked[-1] - length_um
+    known = ~beyond & (walked >= walked[-1] - 3 * length_um)
+    if known.sum() < 4:
+        return curve
+    at = walked - walked[known].mean()
+    line, parabola = (polynomial.polyfit(at[known], curve[known], degree) for degree in (1, 2))
+    straight, bent = (polynomial.polyval(at, fit).T for fit in (line, parabola))
+    foretold = straight + fineness * (bent - straight)
+    seam = int(np.flatnonzero(known)[-1])  # no step there
+    foretold += curve[seam] - foretold[seam]
+    return np.concatenate([curve[~beyond], foretold[beyond]])
 
 
-def _end(along: Points, tangent: Points, width_um: float, spacing: VoxelSpacing) -> float:
-    """Arc length at which the tube ends.
+def _fineness(width_um: float, spacing: VoxelSpacing) -> Points:
+    """How well each axis resolves a curve of that kernel: 1 finely, 0 not at all."""
+    return np.asarray(np.maximum(1.0 - np.square(np.divide(spacing.zyx, width_um)), 0.0))
 
-    The last voxel center says it within a voxel. A flat end is found better by volume: what lies
-    beyond a cut, divided by the cross section before it. A pointed or round end has less volume
-    than that, a bulb more; so the answer stays within half a voxel beyond the last center.
+
+def _end(
+    along: Points, voxels_um: Points, tangent: Points, width_um: float, spacing: VoxelSpacing
+) -> float:
+    """Arc length at which the tube ends: between its last voxel and the first one missing.
+
+    A flat end is found within that by volume: what lies beyond a cut, divided by the cross
+    section before it. A pointed or round end has less volume than that, a bulb more.
     """
     farthest = float(along.max())
-    half_voxel = 0.5 * float(chord_um(tangent[None], spacing)[0])
+    missing = farthest + _gap_um(along, voxels_um, tangent, width_um, spacing)
     cut = farthest - 2 * width_um
     if along.min() > cut - 4 * width_um:
-        return farthest + half_voxel
+        return (farthest + missing) / 2
     ranks = np.arange(len(along)) + 0.5
     ordered = np.sort(along)
     before = (ordered > cut - 4 * width_um) & (ordered <= cut)
     # Ranks of voxels in one slice average to the slice's middle, so slices do no harm here.
     per_um, at_zero = np.polyfit(ordered[before], ranks[before], 1)
-    return float(np.clip((len(along) - at_zero) / per_um, farthest, farthest + half_voxel))
+    return float(np.clip((len(along) - at_zero) / per_um, farthest, missing))
+
+
+def _gap_um(
+    along: Points, voxels_um: Points, tangent: Points, width_um: float, spacing: VoxelSpacing
+) -> float:
+    """How far beyond the last voxel the tube's continuation would hold another one.
+
+    The continuation is straight; its cross section is an ellipse shaped like the spread of the
+    voxels before the end, so large that it holds the inner half of them. Farther out, a missing
+    voxel may as well be beside the tube as beyond its end.
+    """
+    tail = voxels_um[along > along.max() - 2 * width_um]
+    across = _across(tail - tail.mean(axis=0), tangent)
+    # A tube as thin as a voxel has no spread; a twentieth of a voxel keeps the inverse finite.
+    noise = np.diag(np.square(np.multiply(spacing.zyx, 0.05)))
+    covariance = across.T @ across / len(across) + noise
+    inverse = np.linalg.inv(covariance)
+    reach_um = 4 * np.sqrt(np.linalg.eigvalsh(covariance)[-1]) + max(spacing.zyx)
+    reach = [range(-n, n + 1) for n in spacing.reach(float(reach_um))]
+    steps = spacing.points_um(np.array(list(itertools.product(*reach))))
+    ahead = steps @ tangent
+    steps, ahead = steps[ahead > 1e-9], ahead[ahead > 1e-9]
+    off = _across(voxels_um[np.argmax(along)] + steps - tail.mean(axis=0), tangent)
+    within = _squares(off, inverse) <= np.median(_squares(across, inverse)) + 1e-9
+    return float(ahead[within].min(initial=float(np.linalg.norm(spacing.zyx))))
+
+
+def _squares(vectors: Points, inverse: Points) -> Points:
+    """Squared lengths, counted in standard deviations."""
+    return np.asarray(np.einsum("ij,jk,ik->i", vectors, inverse, vectors))
+
+
+def _across(vectors: Points, tangent: Points) -> Points:
+    """The parts of vectors that are perpendicular to a unit vector."""
+    return np.asarray(vectors - np.outer(vectors @ tangent, tangent))
 
 
 def _tangents(points: Points) -> Points:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_quantification import centerline, skeleton
@@ -18,6 +19,9 @@ from respan_quantification.centerline import Curve, Points
 from respan_quantification.tree import Tree
 
 Ints = NDArray[np.int64]
+
+MEETS_RADII = 0.25
+"""Share of a branch's radius by which it may miss the node of the stem that it begins at."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +124,43 @@ def grow_tree(
 
 def join(curves: list[Curve]) -> tuple[Points, Ints]:
     """Nodes and parents of one tree from the curves of a dendrite; each begins on an earlier."""
-    starts = np.cumsum([0] + [len(curve.points_um) for curve in curves])
-    points = np.concatenate([curve.points_um for curve in curves])
-    parents = np.arange(len(points), dtype=np.int64) - 1
-    for curve, start in zip(curves, starts, strict=False):
+    points: list[Points] = []
+    parents: list[Ints] = []
+    first = [0]
+    for curve in curves:
+        kept, above = curve.points_um, -1
         if curve.parent >= 0:
-            low, high = starts[curve.parent], starts[curve.parent + 1]
-            distance = np.linalg.norm(points[low:high] - points[start], axis=1)
-            parents[start] = low + int(np.argmin(distance))
-    return points, parents
+            kept, node = _joint(curve, points[curve.parent])
+            above = first[curve.parent] + node
+        points.append(kept)
+        parents.append(np.r_[above, np.arange(len(kept) - 1) + first[-1]])
+        first.append(first[-1] + len(kept))
+    return np.concatenate(points), np.concatenate(parents).astype(np.int64)
+
+
+def _joint(curve: Curve, stem: Points) -> tuple[Points, int]:
+    """What is left of a curve, and the node of the stem that it begins at.
+
+    Where the thicknesses of both overlap, a curve is pulled aside by voxels that they share. So it
+    runs straight from where it is clear of the stem back to the node of the stem that it meets.
+    """
+    points, thick_um = curve.points_um, 2 * curve.radius_um
+    away_um = np.asarray(cKDTree(stem).query(points)[0])
+    clear = int(np.argmax(away_um > thick_um))
+    ahead = np.linalg.norm(points - points[clear], axis=1) > thick_um
+    if away_um[clear] <= thick_um or not ahead[clear:].any():
+        return points, int(np.argmin(np.linalg.norm(stem - points[0], axis=1)))
+    back = points[clear] - points[clear + int(np.argmax(ahead[clear:]))]
+    way = stem - points[clear]
+    along = way @ (back / np.linalg.norm(back))
+    off = np.sqrt(np.maximum(np.square(way).sum(axis=1) - along**2, 0.0))
+    # Branches that leave at less than 20 degrees are left to their nearest node.
+    off[(along <= 0) | (along > 3 * away_um[clear])] = np.inf
+    # The first node that is as good as the best one: at a small angle many are.
+    met = np.where(off <= off.min() + MEETS_RADII * curve.radius_um, along, np.inf)
+    if not np.isfinite(off).any():
+        met = np.square(way).sum(axis=1)
+    return points[clear:], int(np.argmin(met))
 
 
 def _radii(points: Points, radius_um: NDArray[np.float32], spacing: VoxelSpacing) -> Points:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def smooth_curve(along: Floats, points: Floats, first: float, last: float, width: float) -> Floats:
+def smooth_curve(
+    along: Floats,
+    points: Floats,
+    first: float,
+    last: float,
+    width: float,
+    sharpness: Floats | None = None,
+) -> Floats:
     """Nodes of the smooth curve through points, from `first` to `last`.
 
     Unlike a running mean, a local line neither pulls ends in nor follows uneven sampling.
@@ -24,6 +31,10 @@ def smooth_curve(along: Floats, points: Floats, first: float, last: float, width
     points : float array, shape (N, 3)
     width
         Standard deviation of the Gaussian kernel; nodes are half of it apart.
+    sharpness : float array, shape (3,)
+        Share, per axis, of the residuals' own smooth curve that is put back ("twicing", Tukey
+        1977): at 1, a bend is no longer cut short by half its curvature times the kernel's
+        variance.
     """
     bins = max(int(np.ceil((last - first) / (width / 4))), 2)
     edge = (last - first) / bins
@@ -31,6 +42,9 @@ def smooth_curve(along: Floats, points: Floats, first: float, last: float, width
     lag = along - (first + (rows + 0.5) * edge)
     sums = _Sums(rows, lag, bins, edge, width)
     values, slopes = sums.lines(points)
+    if sharpness is not None and sharpness.any():
+        back, tilt = sums.lines(points - values[rows] - slopes[rows] * lag[:, None])
+        values, slopes = values + sharpness * back, slopes + sharpness * tilt
     ends = values[[0, -1]] + slopes[[0, -1]] * np.array([[-edge / 2], [edge / 2]])
     middle = values[sums.weight > 0][1:-1:2]
     return np.concatenate([ends[:1], middle, ends[1:]])

@@ -20,6 +20,7 @@ from bench.stores import publish
 from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
+from respan_common.settings import Runtime
 from respan_common.volumes import open_volume
 from respan_quantification import stage
 
@@ -77,11 +78,13 @@ def measure(
             scheme,
             grey.dtype,
         )
-        job = stage.QuantificationJob(store, QuantificationParams(**(SHORT | params)))
+        values = QuantificationParams(**(SHORT | params))
+        # One thread: a scene is small, and a pool of processes takes longer to start than it helps.
+        job = stage.QuantificationJob(store, values, Runtime("cpu", 1))
         record = stage.run(job, SilentReporter())
         return Tables(
-            pd.read_parquet(store / "tables/spines.parquet"),
-            pd.read_parquet(store / "tables/dendrites.parquet"),
+            pd.read_parquet(store / "tables/spines/table.parquet"),
+            pd.read_parquet(store / "tables/dendrites/table.parquet"),
             record.numbers,
             record.warnings,
             open_volume(store, "labels/dendrites").read(),

@@ -1,8 +1,9 @@
 """Hold every measurement to geometry that is known by construction; print truth, ours, RESPAN's.
 
-    python -m bench.truth [--draws 24] [--only TEXT] [--json FILE] [--markdown]
+    python -m bench.truth [GROUP ...] [--draws 24] [--json FILE] [--markdown]
 
-`--draws` is how many orientations and sub-voxel places are tried per row. "RESPAN" is what the
+Groups: table (the scenes on which RESPAN was tried), lengths, balls, spines, ways, diameters,
+touching, owners; all by default. `--draws` is how many orientations and sub-voxel places are tried per row. "RESPAN" is what the
 original gives on the same scene, where that is known. Exit code 1 if a row fails.
 """
 
@@ -12,10 +13,22 @@ import argparse
 import itertools
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import truth_bounds, truth_table
 from bench.rows import Row
+
+GROUPS: dict[str, Callable[[int], Iterator[Row]]] = {
+    "table": truth_table.rows,
+    "lengths": truth_bounds.lengths,
+    "balls": truth_bounds.balls,
+    "spines": truth_bounds.spine_lengths,
+    "ways": truth_bounds.ways,
+    "diameters": truth_bounds.diameters,
+    "touching": truth_bounds.touching,
+    "owners": truth_bounds.owners,
+}
 
 
 def as_text(row: Row, *, markdown: bool) -> str:
@@ -31,20 +44,22 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=24)
-    parser.add_argument("--only", default="", help="part of the name of the wanted scenes")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="absent: all")
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--markdown", action="store_true", help="as the documentation has it")
     arguments = parser.parse_args()
+    if unknown := set(arguments.groups) - set(GROUPS):
+        parser.error(f"there is no group {min(unknown)}, only {', '.join(GROUPS)}")
     heading = Row("scene", "truth", "ours", "bound", None, "RESPAN")
     print(as_text(heading, markdown=arguments.markdown).replace(" -", " verdict"))
     if arguments.markdown:
         print("|---" * 6 + "|")
     rows = []
-    tables = (truth_table, truth_bounds)
-    for row in itertools.chain.from_iterable(table.rows(arguments.draws) for table in tables):
-        if arguments.only in row.scene:
-            rows.append(row)
-            print(as_text(row, markdown=arguments.markdown), flush=True)
+    for row in itertools.chain.from_iterable(
+        GROUPS[g](arguments.draws) for g in arguments.groups or GROUPS
+    ):
+        rows.append(row)
+        print(as_text(row, markdown=arguments.markdown), flush=True)
     failed = sum(row.passed is False for row in rows)
     print(f"\n{len(rows)} rows, {failed} fail")
     if arguments.json:

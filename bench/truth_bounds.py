@@ -21,22 +21,6 @@ _AXIAL_BLUR = (0.75, 0.0, 0.0)
 """Slices 1 µm apart come from optics in which nothing is much shorter than that along z."""
 
 
-def rows(draws: int) -> Iterator[Row]:
-    """All rows; orientations and sub-voxel places are drawn that many times."""
-    for anisotropy in (1, 2, 3, 5, 10):
-        yield from _lengths(anisotropy, draws)
-    yield from _balls(draws)
-    yield from _spine_lengths(draws)
-    yield from _along_an_arc(draws)
-    yield from _along_a_line(draws)
-    yield from _diameters(draws)
-    # Balls of at least three voxels across along every axis, or no waist could be seen.
-    for spacing, radii in ((FINE, (0.3, 0.5)), (CONFOCAL, (0.45, 0.75))):
-        yield _touching(spacing, radii, draws)
-    for neck in (True, False):
-        yield _close_parallel(draws, neck=neck)
-
-
 def directions(count: int, seed: int = 1) -> NDArray[np.float64]:
     """Unit vectors (z, y, x) over the half sphere x >= 0; the axes first."""
     drawn = np.random.default_rng(seed).normal(size=(count, 3))
@@ -82,7 +66,7 @@ def _column(tables: Tables, balls: Sequence[Ball], name: str) -> list[float]:
     return values
 
 
-def _balls(draws: int) -> Iterator[Row]:
+def balls(draws: int) -> Iterator[Row]:
     cases = ((FINE, 0.4), (FINE, 0.6), (TWOFOLD, 0.8), (CONFOCAL, 1.2))
     for spacing, radius in cases:
         scene, balls = balls_beside_a_shaft(spacing, radius, draws)
@@ -109,7 +93,7 @@ def _unbiased(spacing: VoxelSpacing, radius: float, count: int) -> Row:
     return Row(name, row.truth, note, row.bound, row.passed, "-8 %")
 
 
-def _spine_lengths(draws: int) -> Iterator[Row]:
+def spine_lengths(draws: int) -> Iterator[Row]:
     columns = ["neck_length", "spine_length"]
     for spacing in (FINE, CONFOCAL):
         diagonal = float(np.linalg.norm(spacing.zyx))
@@ -155,7 +139,7 @@ def _along_a_line(draws: int) -> Iterator[Row]:
         yield from relative(name, "8 µm", errors, 0.02, "+52 … +72 %")
 
 
-def _diameters(draws: int) -> Iterator[Row]:
+def diameters(draws: int) -> Iterator[Row]:
     for spacing in (FINE, TWOFOLD):
         for radius in (0.3, 0.5):
             errors = _spines(spacing, draws, radius, 0.15, "head_diameter_um")
@@ -281,3 +265,27 @@ def _value(row: object, column: str) -> float:
 
 def _text(spacing: VoxelSpacing) -> str:
     return " × ".join(f"{edge:g}" for edge in spacing.zyx)
+
+
+def lengths(draws: int) -> Iterator[Row]:
+    """Dendrites of any orientation in voxels of any shape."""
+    for anisotropy in (1, 2, 3, 5, 10):
+        yield from _lengths(anisotropy, draws)
+
+
+def ways(draws: int) -> Iterator[Row]:
+    """Ways along bent and straight dendrites."""
+    yield from _along_an_arc(draws)
+    yield from _along_a_line(draws)
+
+
+def touching(draws: int) -> Iterator[Row]:
+    """Balls of at least three voxels across along every axis, or no waist could be seen."""
+    for spacing, radii in ((FINE, (0.3, 0.5)), (CONFOCAL, (0.45, 0.75))):
+        yield _touching(spacing, radii, draws)
+
+
+def owners(draws: int) -> Iterator[Row]:
+    """Whose a spine is where dendrites run close together."""
+    for neck in (True, False):
+        yield _close_parallel(draws, neck=neck)

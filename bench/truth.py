@@ -3,8 +3,9 @@
     python -m bench.truth [GROUP ...] [--draws 24] [--json FILE] [--markdown]
 
 Groups: table (the scenes on which RESPAN was tried), lengths, balls, spines, ways, diameters,
-touching, owners; all by default. `--draws` is how many orientations and sub-voxel places are tried per row. "RESPAN" is what the
-original gives on the same scene, where that is known. Exit code 1 if a row fails.
+touching, owners; all by default. `--draws` is how many orientations and sub-voxel places are tried
+per row. "RESPAN" is what the original gives on the same scene, where that is known. Exit code 1 if
+a row fails.
 """
 
 from __future__ import annotations

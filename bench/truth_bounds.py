@@ -67,6 +67,7 @@ def _column(tables: Tables, balls: Sequence[Ball], name: str) -> list[float]:
 
 
 def balls(draws: int) -> Iterator[Row]:
+    """Volumes and surfaces of single heads, and what is systematic in those of small ones."""
     cases = ((FINE, 0.4), (FINE, 0.6), (TWOFOLD, 0.8), (CONFOCAL, 1.2))
     for spacing, radius in cases:
         scene, balls = balls_beside_a_shaft(spacing, radius, draws)
@@ -94,6 +95,7 @@ def _unbiased(spacing: VoxelSpacing, radius: float, count: int) -> Row:
 
 
 def spine_lengths(draws: int) -> Iterator[Row]:
+    """Necks, and spines from base to tip."""
     columns = ["neck_length", "spine_length"]
     for spacing in (FINE, CONFOCAL):
         diagonal = float(np.linalg.norm(spacing.zyx))
@@ -140,6 +142,7 @@ def _along_a_line(draws: int) -> Iterator[Row]:
 
 
 def diameters(draws: int) -> Iterator[Row]:
+    """Heads and necks where voxels are fine enough for them."""
     for spacing in (FINE, TWOFOLD):
         for radius in (0.3, 0.5):
             errors = _spines(spacing, draws, radius, 0.15, "head_diameter_um")

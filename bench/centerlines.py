@@ -3,7 +3,7 @@
 Each row: so many phantoms of one kind at one anisotropy, with random orientation, place within the
 voxel, radius (0.3 to 1 µm) and, for curves, radius of curvature (4 to 10 times the dendrite's own).
 Ends are flat. Where slices are coarse, an end lies somewhere between the last voxel center inside
-and the first one outside; no method knows more. `open` is the mean of that, both ends together;
+and the first one outside: up to half a slice more or less at each end, and no method knows more.
 `mean` is the error that stays when placements average out.
 """
 
@@ -73,7 +73,23 @@ def forked(rng: np.random.Generator, radius: float, spacing: VoxelSpacing, lengt
     return voxels, sum(phantoms.curve_length(arm) for arm in arms)
 
 
-KINDS: dict[str, Maker] = {"tube": straight, "arc": bent, "helix": coiled, "fork": forked}
+def steep(rng: np.random.Generator, radius: float, spacing: VoxelSpacing, length: float) -> Drawn:
+    """A straight dendrite within 25 degrees of the z axis."""
+    tilt, turn = np.radians(rng.uniform(0, 25)), rng.uniform(0, 2 * np.pi)
+    across = np.sin(tilt) * np.array([0.0, np.cos(turn), np.sin(turn)])
+    half = (np.array([np.cos(tilt), 0, 0]) + across) * (length + rng.uniform(-0.5, 0.5)) / 2
+    shift = rng.uniform(-0.5, 0.5, 3) * spacing.zyx
+    line = phantoms.line(shift - half, shift + half)
+    return phantoms.tube(line, radius, spacing), phantoms.curve_length(line)
+
+
+KINDS: dict[str, Maker] = {
+    "tube": straight,
+    "steep tube": steep,
+    "arc": bent,
+    "helix": coiled,
+    "fork": forked,
+}
 
 
 def is_connected(voxels: NDArray[np.int64]) -> bool:

@@ -33,8 +33,8 @@ def classify(spines: pd.DataFrame, rules: RuleSet) -> pd.DataFrame:
     -------
     DataFrame
         `shape_class`; `shape_margin`: the smallest relative change of its quantities, each
-        against its threshold, with which the class would be another; NaN if unknown, infinite if
-        no change leads to another.
+        against its threshold, with which the class would be another; NaN if unknown, or if no
+        change leads to another.
     """
     questions = rules.questions
     values = np.empty((len(spines), len(questions)))
@@ -49,6 +49,7 @@ def classify(spines: pd.DataFrame, rules: RuleSet) -> pd.DataFrame:
     known = _Classes(rules)
     classes = known.of(beyond, missing)
     margin = np.where(classes == UNKNOWN, np.nan, _margins(known, beyond, missing, distance))
+    margin = np.where(np.isinf(margin), np.nan, margin)
     classes = np.where(margin < rules.margin, AMBIGUOUS, classes)
     return pd.DataFrame({CLASS: classes.astype(object), MARGIN: margin}, index=spines.index).astype(
         {CLASS: "str"}

@@ -24,7 +24,7 @@ SHAPES = (
         MARGIN,
         "ratio",
         "Smallest relative change of the measurements with which the class would be another.",
-        "unknown classes",
+        "unknown classes, no other class in reach",
     ),
 )
 """Columns of `_detected_spines.csv`."""

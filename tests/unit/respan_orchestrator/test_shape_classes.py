@@ -132,6 +132,12 @@ def test_a_rule_may_ask_for_any_ratio_and_a_spine_that_fits_none_is_unknown():
     assert classify(table, rules)["shape_class"].tolist() == ["big", "unknown"]
 
 
+def test_a_class_without_an_alternative_has_no_margin():
+    found = classify(pd.DataFrame([spine()]), exact("{name: all, rules: [{class: one}]}"))
+    assert found["shape_class"].tolist() == ["one"]
+    assert found["shape_margin"].isna().all()
+
+
 def test_an_empty_table_has_no_classes():
     found = classify(pd.DataFrame([spine()]).iloc[:0], PROTRUSIONS)
     assert len(found) == 0

@@ -114,7 +114,7 @@ def _along_an_arc(draws: int) -> Iterator[Row]:
         errors = []
         for angle in np.linspace(0.6, 1.4, max(draws // 4, 3)):
             head = Ball(arc.at(angle, 0.5 + 0.6 + 0.3), 0.3)
-            neck = Tube(arc.at(angle), head.center, 0.12, NECK, least_radii=_half(spacing))
+            neck = Tube(arc.at(angle), head.center, 0.12, NECK, least_radii=_seen(spacing))
             scene = around(soma, head, arc, neck, spacing=spacing)
             row = measure_scene(scene).spine_near(head.center, 0.4)
             truth = arc.bend_radius * (angle - from_angle)
@@ -132,7 +132,7 @@ def _along_a_line(draws: int) -> Iterator[Row]:
             side = np.cross(way, (1, 0, 0) if abs(way[0]) < 0.8 else (0, 1, 0))
             foot = start + 10.0 * way
             head = Ball(foot + (0.6 + 0.5 + 0.6) * side / np.linalg.norm(side), 0.6)
-            neck = Tube(foot, head.center, 0.15, NECK, least_radii=_half(spacing))
+            neck = Tube(foot, head.center, 0.15, NECK, least_radii=_seen(spacing))
             shaft = Tube(start, start + 13.0 * way, 0.6)
             scene = around(Ball(start, 2.0, SOMA), shaft, head, neck, spacing=spacing)
             row = measure_scene(scene).spine_near(head.center, 1.0)
@@ -247,7 +247,7 @@ def _between(
                   (owner, 1 - owner))  # fmt: skip
     middle = own + (other - own) * rng.uniform(0.5, 0.55)
     head = Ball(middle, 0.3, least_radii=_AXIAL_BLUR)
-    return head, Tube(own, middle, 0.12, NECK, least_radii=_half(TENFOLD))
+    return head, Tube(own, middle, 0.12, NECK, least_radii=_seen(TENFOLD))
 
 
 def _measured(scene: Scene, bright: Scene, *, neck: bool) -> Tables:
@@ -257,8 +257,9 @@ def _measured(scene: Scene, bright: Scene, *, neck: bool) -> Tables:
     return measure(scene.paint(), grey, scene.spacing)
 
 
-def _half(spacing: VoxelSpacing) -> Point:
-    return tuple(0.51 * edge for edge in spacing.zyx)
+def _seen(spacing: VoxelSpacing) -> Point:
+    """Least radii at which a tube leaves no gap where it passes between two slices."""
+    return tuple(0.75 * edge for edge in spacing.zyx)
 
 
 def _value(row: object, column: str) -> float:

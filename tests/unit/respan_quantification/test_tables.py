@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pandas as pd
 
 from respan_quantification import columns
+from respan_quantification.sholl import Sholl
 from respan_quantification.tables import (
     branch_order_table,
     branch_table,
@@ -10,6 +12,7 @@ from respan_quantification.tables import (
     image_table,
     neuron_table,
     numbers_of,
+    sholl_table,
     spine_table,
 )
 
@@ -187,3 +190,25 @@ def test_an_empty_image_has_empty_tables_of_the_right_types():
     image = image_table(dendrites, spines, 0, 2).iloc[0]
     assert (image["total_spines"], image["dendrite_length"]) == (0, 0)
     assert pd.isna(image["spines_per_um"])
+
+
+def shells(*spines):
+    """Two dendrites' spheres of 10 µm with one crossing and 10 µm each, and these spines."""
+    ones = np.ones(len(spines), np.int64)
+    return Sholl(10.0, ones, ones * 10.0, np.array(spines))
+
+
+def test_a_somas_spheres_hold_all_of_its_dendrites():
+    table = sholl_table({1: shells(1, 2), 2: shells(3), 3: shells(4)}, {1: 7, 2: 7, 3: 0})
+    soma = table[table["dendrite_id"].isna()]
+    assert soma["soma_id"].tolist() == [7, 7]
+    assert soma["intersections"].tolist() == [2, 1]
+    assert soma["spines"].tolist() == [4, 2]
+    assert soma["spines_per_um"].tolist() == [0.2, 0.2]
+    alone = table[table["soma_id"].isna()]
+    assert alone["dendrite_id"].tolist() == [3]
+    assert len(table) == 6
+
+
+def test_without_dendrites_there_are_no_spheres():
+    assert sholl_table({}, {}).columns.tolist() == columns.names(columns.SHOLL)

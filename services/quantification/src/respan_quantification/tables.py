@@ -14,6 +14,7 @@ import pandas as pd
 
 from respan_common.columns import Column
 from respan_quantification import columns
+from respan_quantification.sholl import Sholl
 
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
@@ -106,6 +107,26 @@ def image_table(
     return _typed(
         table.rename(columns={"dendrite_volume": "dendrite_vol"}), columns.image(channels)
     )
+
+
+def sholl_table(dendrites: Mapping[int, Sholl], somas: Mapping[int, int]) -> pd.DataFrame:
+    """Every soma's spheres with all of its dendrites, then every dendrite's.
+
+    Parameters
+    ----------
+    dendrites
+        Per dendrite, around its soma's center or, without one, its root.
+    somas
+        The soma that each dendrite reaches; 0, or no entry: none.
+    """
+    of_soma: dict[int, list[Sholl]] = {}
+    for dendrite, part in dendrites.items():
+        if somas.get(dendrite):
+            of_soma.setdefault(somas[dendrite], []).append(part)
+    rows = [row for soma in sorted(of_soma) for row in Sholl.total(of_soma[soma]).rows(soma)]
+    for dendrite in sorted(dendrites):
+        rows += dendrites[dendrite].rows(somas.get(dendrite) or None, dendrite)
+    return _typed(pd.DataFrame(rows), columns.SHOLL)
 
 
 def numbers_of(dendrites: pd.DataFrame, spines: pd.DataFrame) -> dict[str, float]:

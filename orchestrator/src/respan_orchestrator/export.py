@@ -6,7 +6,6 @@ others, it would pass for a result of this run.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +14,17 @@ import numpy as np
 
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
-from respan_common.records import read_record, record_of, verify
+from respan_common.records import record_of, verify
 from respan_common.volumes import Volume, exists, open_volume
 from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.fiji import complete_or_absent, fiji_dtype, write_fiji_tiff
 from respan_orchestrator.ledger import Ledger
+from respan_orchestrator.mesh_export import export_meshes
 from respan_orchestrator.planes import planes
 from respan_orchestrator.spine_arrays import remove_spine_arrays, write_spine_arrays
 from respan_orchestrator.table_export import SPINES, export_tables, read_table
 from respan_orchestrator.validation import write_mips, write_volumes
 
-_MESHES = "meshes/"
 _STEPS = 1000
 
 
@@ -179,29 +178,6 @@ def export_swc(store: Path, folder: Path) -> list[Path]:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, target)
     return [path]
-
-
-def export_meshes(store: Path, folder: Path, report: Reporter) -> list[Path]:
-    """Meshes of spines, heads and necks, as FOLDER/NAME/{head,neck,spine}/ID.obj or .ply.
-
-    An older export of the image is replaced as a whole.
-    """
-    name = store.name.removesuffix(".ome.zarr")
-    record = read_record(store, "quantification")
-    found = [output for output in record.outputs if output.startswith(_MESHES)] if record else []
-    target, temporary = folder / name, folder / f".{name}.{os.getpid()}.tmp"
-    try:
-        for done, output in enumerate(found):
-            report.progress(done, len(found))
-            place = temporary / output.removeprefix(_MESHES)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store / output, place)
-        shutil.rmtree(target, ignore_errors=True)
-        if found:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return [target / output.removeprefix(_MESHES) for output in found]
 
 
 class PartReporter(Reporter):

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage as ndi
 
 from respan_common.geometry import VoxelSpacing
+from respan_quantification import arrays as seam
 from respan_quantification.arrays import CupyArrays, NumpyArrays, choose_arrays
 
 SPACING = VoxelSpacing(0.3, 0.1, 0.12)
@@ -82,6 +83,36 @@ def test_without_cupy_the_processor_does_it_and_says_so_if_a_gpu_was_wanted(
     chosen, warning = choose_arrays(device)
     assert chosen.xp is np
     assert ("respan-quantification[gpu]" in warning) == says_so
+
+
+class Recorded(NumpyArrays):
+    """Stands for a GPU: remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def from_host(self, values):
+        self.sizes.append(values.size)
+        return values
+
+
+def test_a_process_computes_where_it_said_but_small_arrays_stay_on_the_processor(monkeypatch):
+    there = Recorded()
+    monkeypatch.setattr(seam, "_here", there)
+    large, small = np.zeros((64, 64, 64), bool), np.zeros((64, 64, 63), bool)
+    for mask in (large, small):
+        mask[1:3, 1:3, 1:3] = True
+        assert seam.components26(mask).max() == 1
+        assert seam.inside_distance(mask, SPACING).max() == pytest.approx(0.1)
+        assert seam.blur(mask, 0.1, SPACING).max() < 1
+    assert there.sizes == [large.size] * 3
+
+
+def test_saying_where_to_compute_holds_for_the_whole_process(monkeypatch):
+    monkeypatch.setattr(seam, "_here", Recorded())
+    assert seam.compute_on("cpu") == ""
+    assert not isinstance(seam.arrays_for(10**9), Recorded)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,13 @@
 """The same array work on the processor or on a GPU; callers have one code path.
 
-    arrays, warning = choose_arrays(runtime.device)
+A process says once where it computes, and then works on NumPy arrays as if there were nothing else:
+
+    warning = compute_on(runtime.device)
+    inside_um = inside_distance(classes == 2, spacing)
+
+Work on many steps keeps its arrays where they are:
+
+    arrays = arrays_for(classes.size)
     mask = arrays.from_host(classes == 2)
     inside_um = arrays.to_host(arrays.inside_distance(mask, spacing))
 
@@ -21,6 +28,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from respan_common.geometry import VoxelSpacing
+
+WORTHWHILE = 2**18
+"""Voxels below which a GPU's start and transfers take longer than the work itself."""
 
 Array = Any
 """An array of the module in use: numpy.ndarray or cupy.ndarray."""
@@ -192,3 +202,37 @@ def _why_no_gpu() -> str:
         return "" if cupy.cuda.is_available() else "CuPy sees no CUDA device (try `nvidia-smi`)"
     except Exception as error:  # a broken driver raises CuPy's own errors, of several kinds
         return f"CuPy cannot use the CUDA device: {error}"
+
+
+_ON_CPU = NumpyArrays()
+_here: Arrays = _ON_CPU
+
+
+def compute_on(device: str, threads: int = 1) -> str:
+    """Have this process compute on a device from now on; a warning or ""."""
+    global _here
+    _here, warning = choose_arrays(device, threads)
+    return warning
+
+
+def arrays_for(voxels: int) -> Arrays:
+    """What this process computes with on so many voxels: small ones stay on the processor."""
+    return _here if voxels >= WORTHWHILE else _ON_CPU
+
+
+def components26(mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """26-connected components of a NumPy array, 1..N in the raster order of first voxels."""
+    arrays = arrays_for(mask.size)
+    return arrays.to_host(arrays.components26(arrays.from_host(mask)))
+
+
+def inside_distance(mask: NDArray[np.bool_], spacing: VoxelSpacing) -> NDArray[np.float32]:
+    """µm from each voxel of a NumPy array to the nearest one outside the mask."""
+    arrays = arrays_for(mask.size)
+    return arrays.to_host(arrays.inside_distance(arrays.from_host(mask), spacing))
+
+
+def blur(values: NDArray[Any], sigma_um: float, spacing: VoxelSpacing) -> NDArray[np.float32]:
+    """Gaussian blur of a NumPy array by some µm."""
+    arrays = arrays_for(values.size)
+    return arrays.to_host(arrays.blur(arrays.from_host(values), sigma_um, spacing))

@@ -82,14 +82,11 @@ class Arrays(ABC):
     def maxima(self, values: Array, labels: Array, largest: int) -> Array:
         """Largest value (float64) of each id from 0 to `largest`; NaN for absent ones."""
         table = self.xp.full(largest + 1, -np.inf)
-        self._scatter_max(table, labels.ravel(), values.ravel().astype(np.float64))
+        self.xp.maximum.at(table, labels.ravel(), values.ravel().astype(np.float64))
         return self.xp.where(self.counts(labels, largest) > 0, table, np.nan)
 
     @abstractmethod
     def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array: ...
-
-    @abstractmethod
-    def _scatter_max(self, table: Array, rows: Array, values: Array) -> None: ...
 
 
 class NumpyArrays(Arrays):
@@ -134,11 +131,6 @@ class NumpyArrays(Arrays):
             )
         )
 
-    def _scatter_max(
-        self, table: NDArray[np.float64], rows: NDArray[Any], values: NDArray[np.float64]
-    ) -> None:
-        np.maximum.at(table, rows, values)
-
 
 class CupyArrays(Arrays):
     """On the GPU that is current in this process."""
@@ -146,10 +138,9 @@ class CupyArrays(Arrays):
     def __init__(self) -> None:
         # Optional, and seconds to load: only who computes on a GPU has it and pays for it.
         import cupy
-        import cupyx
         from cupyx.scipy import ndimage
 
-        self.xp, self._cupyx, self._ndi = cupy, cupyx, ndimage
+        self.xp, self._ndi = cupy, ndimage
 
     def from_host(self, values: NDArray[Any]) -> Array:
         """A copy on the GPU."""
@@ -172,9 +163,6 @@ class CupyArrays(Arrays):
 
     def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array:
         return self._ndi.distance_transform_edt(mask, sampling=spacing.zyx, float64_distances=False)
-
-    def _scatter_max(self, table: Array, rows: Array, values: Array) -> None:
-        self._cupyx.scatter_max(table, rows, values)
 
 
 def choose_arrays(device: str, threads: int = 1) -> tuple[Arrays, str]:

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_quantification import centerline, skeleton
 from respan_quantification.centerline import Curve, Points
+from respan_quantification.loops import count_loops
 from respan_quantification.tree import Tree
 
 Ints = NDArray[np.int64]
@@ -113,10 +114,13 @@ def grow_tree(
     )
     curves = centerline.fit(paths, samples_um, spacing, workers, lattice.spacing)
     points, parents = join(curves)
+    radii = _radii(points, lattice.radius_um, lattice.spacing)
+    here = Tree(points, parents, radii)
     return Tree(
         points_um=points + origin_um,
         parents=parents,
-        radius_um=_radii(points, lattice.radius_um, lattice.spacing),
+        radius_um=radii,
+        loops=count_loops(lattice.mask, lattice.spacing, here, workers),
         soma_id=0 if contact is None else contact.soma_id,
         soma_gap_um=0.0 if contact is None else contact.gap_um,
     )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+FAILS = "FAILS"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -24,11 +26,11 @@ class Row:
     @property
     def verdict(self) -> str:
         """One word."""
-        return {True: "ok", False: "FAILS", None: "-"}[self.passed]
+        return "-" if self.passed is None else "ok" if self.passed else FAILS
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""
-        return asdict(self)
+        return asdict(self) | {"passed": None if self.passed is None else bool(self.passed)}
 
 
 def number(

@@ -3,9 +3,9 @@
     python -m bench.truth [GROUP ...] [--draws 24] [--json FILE] [--markdown]
 
 Groups: table (the scenes on which RESPAN was tried), lengths, balls, spines, ways, diameters,
-touching, owners; all by default. `--draws` is how many orientations and sub-voxel places are tried
-per row. "RESPAN" is what the original gives on the same scene, where that is known. Exit code 1 if
-a row fails.
+touching, owners, invariance; all by default. `--draws` is how many orientations and sub-voxel
+places are tried per row. "RESPAN" is what the original gives on the same scene, where that is
+known. Exit code 1 if a row fails.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import truth_bounds, truth_table
-from bench.rows import Row
+from bench import truth_bounds, truth_invariance, truth_table
+from bench.rows import FAILS, Row
 
 GROUPS: dict[str, Callable[[int], Iterator[Row]]] = {
     "table": truth_table.rows,
@@ -29,6 +29,7 @@ GROUPS: dict[str, Callable[[int], Iterator[Row]]] = {
     "diameters": truth_bounds.diameters,
     "touching": truth_bounds.touching,
     "owners": truth_bounds.owners,
+    "invariance": truth_invariance.rows,
 }
 
 
@@ -61,7 +62,7 @@ def main() -> None:
     ):
         rows.append(row)
         print(as_text(row, markdown=arguments.markdown), flush=True)
-    failed = sum(row.passed is False for row in rows)
+    failed = sum(row.verdict == FAILS for row in rows)
     print(f"\n{len(rows)} rows, {failed} fail")
     if arguments.json:
         content = [row.as_json() for row in rows]

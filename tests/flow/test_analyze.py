@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import httpx
+import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 from tests.flow.fake_services import FakeServices
@@ -124,6 +125,25 @@ def test_names_of_no_image_are_refused_before_anything_starts(services, experime
     with pytest.raises(InputError, match="no image named cell9, only cell1, cell2, cell3"):
         analyze(AnalysisRequest(experiment=str(experiment), only=["cell9"]))
     assert services.calls == []
+
+
+def test_a_bad_conditions_file_is_refused_before_anything_starts(services, experiment):
+    (experiment / "conditions.csv").write_text("sub_folder,animal\nAnimal_Z,7\n")
+    refusal = outcome_of(experiment)
+    assert isinstance(refusal, InputError)
+    assert "conditions.csv: line 2: sub_folder 'Animal_Z'" in str(refusal)
+    assert services.stages_of("cell1") == []
+
+
+def test_labels_of_conditions_stand_in_the_experiments_tables(services, experiment):
+    text = "sub_folder,condition,animal\nAnimal_A,control,7\nAnimal_B,drug,8\n"
+    (experiment / "conditions.csv").write_text(text)
+    outcome = outcome_of(experiment)
+    images, folders, conditions, total = map(pd.read_csv, outcome.tables)
+    assert images["condition"].tolist() == ["control", "control", "drug"]
+    assert folders["animal"].tolist() == [7, 8]
+    assert conditions["total_spines"].tolist() == [6, 3]
+    assert total["images"].tolist() == [3]
 
 
 def test_a_model_of_that_name_must_exist(services, experiment):

@@ -65,7 +65,7 @@ BASE = (
 )
 """First columns of the experiment's table."""
 
-RESERVED = (*RESPANS, *BASE, "images", "images_failed", "shape_rules")
+RESERVED = (*RESPANS, *BASE, "experiment", "images", "images_failed", "shape_rules")
 """Columns of these tables that labels of conditions may not be called."""
 
 _WORDS = BASE[:4]
@@ -161,13 +161,18 @@ def write_experiment_tables(
     conditions: Conditions | None = None,
     rules_of: RulesOf = lambda sub_folder: None,
 ) -> list[Path]:
-    """Write Experiment_summary.csv and, from it, a row per sub-folder and a row per condition."""
+    """Write Experiment_summary.csv and, from it, tables of sub-folders, conditions and all."""
     conditions = conditions or Conditions()
     rows = experiment_rows(folder, images, conditions, rules_of)
     names = {key: None for row in rows for key in row}
     table = pd.DataFrame(rows).reindex(columns=_in_order(names, [*BASE, *conditions.columns]))
     written = [write_csv(_counted(table), folder / "Experiment_summary.csv")]
-    for key, name in (("sub_folder", "sub_folders"), (CONDITION, "conditions")):
+    rows = [{"experiment": folder.name, **row} for row in rows]
+    for key, name in (
+        ("sub_folder", "sub_folders"),
+        (CONDITION, "conditions"),
+        ("experiment", "total"),
+    ):
         others = [label for label in ("sub_folder", *conditions.columns) if label != key]
         grouped = _counted(pooled(rows, key, others))
         written.append(write_csv(grouped, folder / f"Experiment_{name}.csv"))

@@ -90,7 +90,7 @@ EXPERIMENT = (
 )
 
 GROUP = (
-    word("sub_folder or condition", "What the row is about."),
+    word("sub_folder or condition or experiment", "What the row is about."),
     Column("<label>", "Labels that all images of the group share.", missing="they differ"),
     identity("images", "Number of images."),
     identity("images_failed", "Those of them without a result."),
@@ -115,14 +115,16 @@ def reference() -> str:
         ),
         (
             "`Tables/<image>_dendrite_summary.csv`, `_branches.csv`, `_branch_orders.csv`, "
-            "`_neurons.csv` and `_sholl.csv` have those of the store's tables, and",
+            "`_neurons.csv` and `_sholl.csv` have those of the store's tables, after the first "
+            "three of these. Dendrites, branches and neurons have the counts.",
             (*_ORIGIN, _KINDS),
         ),
         ("`Tables/Detected_spines_summary.csv`: one row per image of the sub-folder.", SUB_FOLDER),
         ("`Experiment_summary.csv`: one row per image of the experiment.", EXPERIMENT),
         (
-            "`Experiment_sub_folders.csv`, `Experiment_conditions.csv`: one row per sub-folder and "
-            "per condition. Means are over all spines of the group.",
+            "`Experiment_sub_folders.csv`, `Experiment_conditions.csv`, `Experiment_total.csv`: a "
+            "row per sub-folder, per condition, and of the experiment. Means are over all spines "
+            "of the group.",
             GROUP,
         ),
     )

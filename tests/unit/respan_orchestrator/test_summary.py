@@ -234,7 +234,7 @@ def test_labels_of_conditions_reach_all_tables_of_the_experiment(tmp_path):
     }
     conditions = Conditions(("condition", "animal"), labels)
     rules = find_rules("rodriguez")
-    images, folders, groups = map(
+    images, folders, groups, total = map(
         rows_of, write_experiment_tables(tmp_path, done, conditions, lambda name: rules)
     )
     assert [(row["condition"], row["animal"]) for row in images] == [
@@ -251,6 +251,7 @@ def test_labels_of_conditions_reach_all_tables_of_the_experiment(tmp_path):
     assert drug["animal"] == "", "its images differ in it"
     assert (drug["avg_neck_length"], drug["n_neck_length"]) == ("0.5", "2")
     assert drug["spines_mushroom"] == "2"
+    assert (total[0]["images"], total[0]["total_spines"]) == ("3", "10")
 
 
 def test_a_failed_image_counts_in_its_group_and_adds_nothing(tmp_path):

@@ -89,11 +89,96 @@ def test_no_spine_class_gives_no_instance():
     assert instances(two_balls(0.6), scheme=2).max() == 0
 
 
-def test_a_field_of_specks_is_divided_without_a_voxel_lost_and_in_the_images_own_grid(monkeypatch):
+def test_a_field_of_specks_is_divided_without_a_voxel_lost_and_without_looking_at_every_pair():
     spacing = VoxelSpacing(1.0, 0.1, 0.1)
     specks = np.random.default_rng(0).random((12, 60, 60)) < 0.4
-    monkeypatch.setattr("respan_quantification.instances._MOST_FINE_VOXELS", specks.size)
     parts = split_at_waists(specks, spacing, params())
     assert np.array_equal(parts > 0, specks)
     sizes = np.bincount(parts.ravel())[1:]
     assert len(sizes) == 1 or sizes.min() >= spacing.voxels_in(0.03)
+
+
+STEPS = [
+    # spacing, radius, share of random directions and places that must be right
+    (FINE, 0.2, 0.9),
+    (FINE, 0.4, 1.0),
+    (VoxelSpacing(0.15, 0.065, 0.065), 0.2, 0.9),
+    (VoxelSpacing(0.15, 0.065, 0.065), 0.3, 1.0),
+    (CONFOCAL, 0.3, 0.85),
+    (CONFOCAL, 0.4, 0.95),
+]
+
+
+@pytest.mark.parametrize(("spacing", "radius", "share"), STEPS)
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.2])
+def test_spheres_that_touch_are_told_apart_whatever_their_direction_and_place(
+    spacing, radius, share, overlap
+):
+    if spacing == CONFOCAL and overlap == 0.2:
+        share = 0.5 if radius < 0.4 else 0.9
+    rng = np.random.default_rng(1)
+    right = [
+        touching_is_right(rng, spacing, radius, overlap, min_spine_volume_um3=0.015)
+        for _ in range(20)
+    ]
+    assert np.mean(right) >= share
+
+
+def touching_is_right(rng, spacing, radius, overlap, **changes):
+    unit = rng.normal(size=3)
+    way = unit / np.linalg.norm(unit) * radius * (1 - overlap)
+    middle = 4 * radius + rng.uniform(-0.5, 0.5, 3) * spacing.zyx
+    both = [Scene((8 * radius,) * 3, spacing).ball(middle + s * way, radius) for s in (-1, 1)]
+    scene = Scene((8 * radius,) * 3, spacing)
+    scene.classes = np.maximum(both[0].classes, both[1].classes)
+    labels = instances(scene, **changes)
+    only = [labels[(one.classes > 0) & (other.classes == 0)] for one, other in (both, both[::-1])]
+    owners = [np.bincount(voxels, minlength=1).argmax() for voxels in only]
+    share = [np.mean(voxels == owner) for voxels, owner in zip(only, owners, strict=True)]
+    return labels.max() == 2 and owners[0] != owners[1] and min(share) > 0.8
+
+
+SHAPES = ["ball", "ellipsoid", "mushroom", "flared", "bent", "stubby"]
+
+
+@pytest.mark.parametrize("spacing", [FINE, VoxelSpacing(0.15, 0.065, 0.065), CONFOCAL])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_single_spine_of_any_shape_stays_one(spacing, shape):
+    rng = np.random.default_rng(2)
+    whole = [single(shape, rng, spacing) for _ in range(20)]
+    parts = [instances(scene, 1).max() for scene in whole if one_component(scene)]
+    assert np.mean(np.equal(parts, 1)) >= 0.9
+
+
+def one_component(scene):
+    return instances(scene, 1, spine_splitting="connected").max() == 1
+
+
+def single(shape, rng, spacing):
+    """A spine of random size, direction and place in a cube of 3 µm; all in one class."""
+    scene = Scene((3, 3, 3), spacing)
+    middle = 1.5 + rng.uniform(-0.5, 0.5, 3) * spacing.zyx
+    unit = rng.normal(size=3)
+    unit /= np.linalg.norm(unit)
+    side = np.cross(unit, rng.normal(size=3))
+    side /= np.linalg.norm(side)
+    if shape == "ball":
+        return scene.ball(middle, rng.uniform(0.2, 0.5))
+    if shape == "ellipsoid":
+        radius, reach = rng.uniform(0.2, 0.3), rng.uniform(0.1, 0.25)
+        for t in np.linspace(-1, 1, 15):
+            scene.ball(middle + t * reach * unit, radius * np.sqrt(1 - 0.7 * t * t))
+        return scene
+    if shape == "stubby":
+        half = rng.uniform(0.1, 0.4) * unit
+        return scene.tube(middle - half, middle + half, rng.uniform(0.2, 0.3), 1)
+    if shape == "bent":
+        radius, bend = rng.uniform(0.12, 0.25), rng.uniform(0.6, 1.0)
+        for angle in np.linspace(-0.6, 0.6, 25):
+            there = bend * (np.sin(angle) * unit + (np.cos(angle) - 0.8) * side)
+            scene.ball(middle + there, radius)
+        return scene
+    head, neck = rng.uniform(0.25, 0.4), rng.uniform(0.1, 0.14)
+    foot = middle - 0.8 * unit
+    scene.ball(middle + 0.4 * unit, head).tube(middle + 0.4 * unit, foot, neck, 1)
+    return scene if shape == "mushroom" else scene.ball(foot, 1.8 * neck)

@@ -7,26 +7,33 @@ a thickest place, and between two of them the distance to the background dips.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
-from skimage.morphology import local_maxima, reconstruction
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from respan_common.geometry import Box, VoxelSpacing, grow
 from respan_common.params import QuantificationParams
 from respan_quantification.classes import Mask
-from respan_quantification.objects import Labels, Voxels, boxes, components
+from respan_quantification.objects import Labels, boxes, components
+from respan_quantification.waists import Waist, halves, waist
 
 BLUR_VOXELS = 0.7
 """Standard deviation of the blur that rounds a mask's steps off."""
 
-_MOST_FINE_VOXELS = 2**24
-"""A component whose box is larger on the finer grid is no cluster of spines, but noise or a cell;
-it is divided on the image's own grid, in bounded time and memory."""
+_MOST_CANDIDATES = 64
+"""A component with more thick places is no cluster of spines, but noise or a cell; it is divided
+by its thickness alone, in bounded time."""
+
+_HALF_OF_26 = [shift for shift in itertools.product((-1, 0, 1), repeat=3) if shift > (0, 0, 0)]
+
+Look = Callable[[NDArray[np.bool_], NDArray[np.bool_]], Waist]
+"""Judges the waist between two parts, given as flags of voxels."""
 
 FULL = np.ones((3, 3, 3), dtype=bool)
 """26 neighbors."""
@@ -57,29 +64,124 @@ def divide(
 def split_at_waists(mask: Mask, spacing: VoxelSpacing, params: QuantificationParams) -> Labels:
     """Parts of one component, numbered 1..N, cut where it is narrow.
 
-    A part that would be too small for a spine is no spine: its seed is dropped and its
-    neighbors take its voxels.
+    Its thickest places are candidates, and so are the halves of what they give. A cut between
+    two parts is kept if both look like spines that touch (see `waists`).
 
     Parameters
     ----------
     mask : bool array, shape (z, y, x)
         One component, with a margin of background where it does not touch the image's faces.
     """
-    inside_um = inside_distance_um(mask, spacing)
-    seeds = mask.astype(np.int32)
-    if _count(local_maxima(inside_um, connectivity=3)) > 1:  # type: ignore[no-untyped-call]
-        seeds = _seeds(mask, spacing, params.split_merge_depth_um)
+    index = np.argwhere(mask)
     smallest = spacing.voxels_in(params.min_spine_volume_um3)
+    if len(index) < 2 * smallest:
+        return mask.astype(np.uint32)
+    candidates = _thick_places(mask, spacing)
+    if candidates.max() > _MOST_CANDIDATES:
+        return _without_small_parts(mask, candidates, spacing, smallest)
+    points = spacing.points_um(index)
+
+    def look(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Waist:
+        return waist(
+            points[first],
+            points[second],
+            spacing,
+            params.split_merge_depth_um,
+            params.min_spine_volume_um3,
+        )
+
+    parts = _merged(candidates, mask, look)
+    pieces = [piece for part in parts for piece in _bisected(part, points, look)]
+    labels = np.zeros(mask.shape, dtype=np.uint32)
+    for number, piece in enumerate(pieces, start=1):
+        labels[tuple(index[piece].T)] = number
+    return labels
+
+
+def _thick_places(mask: Mask, spacing: VoxelSpacing) -> Labels:
+    """Each voxel's thickest place, 1..N: basins of the smoothed distance to the background."""
+    inside_um = gaussian_filter(inside_distance_um(mask, spacing), BLUR_VOXELS)
+    peaks = local_maxima(np.where(mask, inside_um, 0), connectivity=3)  # type: ignore[no-untyped-call]
+    seeds = components(np.asarray(peaks & mask, dtype=bool)).astype(np.int32)
+    return np.asarray(watershed(-inside_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+
+
+def _merged(candidates: Labels, mask: Mask, look: Look) -> list[NDArray[np.bool_]]:
+    """Parts between which all cuts are waists; the least of the others are healed first."""
+    owner = candidates[mask]
+    parts = {int(number): owner == number for number in np.unique(owner)}
+    pairs = {pair: look(parts[pair[0]], parts[pair[1]]) for pair in _neighbors(candidates)}
+    while any(not found.splits for found in pairs.values()):
+        one, other = max(
+            (pair for pair, found in pairs.items() if not found.splits),
+            key=lambda pair: (pairs[pair].dip, pair),
+        )
+        parts[one] = parts[one] | parts.pop(other)
+        around = {number for pair in pairs if {one, other} & set(pair) for number in pair}
+        pairs = {pair: found for pair, found in pairs.items() if not {one, other} & set(pair)}
+        for number in sorted(around - {one, other}):
+            pair = (min(one, number), max(one, number))
+            pairs[pair] = look(parts[pair[0]], parts[pair[1]])
+    return list(parts.values())
+
+
+def _neighbors(labels: Labels) -> list[tuple[int, int]]:
+    """Pairs of labels of which some voxels are 26-neighbors."""
+    pairs = set()
+    for shift in _HALF_OF_26:
+        here = tuple(
+            slice(max(-s, 0), min(n - s, n)) for s, n in zip(shift, labels.shape, strict=True)
+        )
+        there = tuple(
+            slice(max(s, 0), min(n + s, n)) for s, n in zip(shift, labels.shape, strict=True)
+        )
+        one, other = labels[here], labels[there]
+        touch = (one != other) & (one > 0) & (other > 0)
+        if touch.any():
+            both = np.sort(np.stack([one[touch], other[touch]], axis=1), axis=1)
+            pairs |= {(int(a), int(b)) for a, b in np.unique(both, axis=0)}
+    return sorted(pairs)
+
+
+def _bisected(
+    part: NDArray[np.bool_], points: NDArray[np.float64], look: Look
+) -> list[NDArray[np.bool_]]:
+    """Pieces of a part that are cut again and again as long as halves look like spines."""
+    rows = np.flatnonzero(part)
+    if len(rows) < 2:
+        return [part]
+    second = np.zeros(len(part), dtype=bool)
+    second[rows[halves(points[rows])]] = True
+    first = part & ~second
+    if not first.any() or not second.any():
+        return [part]
+    found = look(first, second)
+    center = points[first].mean(axis=0)
+    way = points[second].mean(axis=0) - center
+    beyond = (points - center) @ way > found.cut_um * np.linalg.norm(way)
+    first, second = part & ~beyond, part & beyond
+    if not first.any() or not second.any() or not look(first, second).splits:
+        return [part]
+    return _bisected(first, points, look) + _bisected(second, points, look)
+
+
+def _without_small_parts(
+    mask: Mask, parts: Labels, spacing: VoxelSpacing, smallest: float
+) -> Labels:
+    """A field of specks: basins that are too small for a spine go to their neighbors."""
+    inside_um = inside_distance_um(mask, spacing)
+    seeds = parts.astype(np.int32)
     while True:
-        parts = np.asarray(watershed(-inside_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
         counts = np.bincount(parts.ravel())[1:]
         if len(counts) < 2 or counts.min() >= smallest:
             return parts
         # The smallest first, but half of them at a time: a field of specks has thousands.
         small = np.flatnonzero(counts < smallest)
         dropped = small[np.argsort(counts[small], kind="stable")][: max(len(small) // 2, 1)]
-        seeds[np.isin(seeds, dropped + 1)] = 0
+        seeds = parts.astype(np.int32)
+        seeds[np.isin(parts, dropped + 1)] = 0
         seeds = _renumber(seeds)
+        parts = np.asarray(watershed(-inside_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
 
 
 def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]:
@@ -91,42 +193,6 @@ def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]
     distance = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing.zyx, black_border=False)
     diagonal = float(np.linalg.norm(np.multiply(mask.shape, spacing.zyx)))
     return np.asarray(np.minimum(distance, diagonal), dtype=np.float32)
-
-
-def _seeds(mask: Mask, spacing: VoxelSpacing, depth_um: float) -> NDArray[np.int32]:
-    """One numbered voxel in each thickest place.
-
-    Distances between voxel centers jump by a voxel from one cross section to the next, which
-    hides a shallow waist and carves false ones. They are taken on a grid of half a voxel through
-    the blurred mask instead.
-    """
-    fine_um = min(spacing.zyx) / 2
-    factors = [max(round(edge / fine_um), 1) for edge in spacing.zyx]
-    if mask.size * np.prod(factors) > _MOST_FINE_VOXELS:
-        fine_um, factors = max(spacing.zyx), [1, 1, 1]
-    blurred = gaussian_filter(mask.astype(np.float32), BLUR_VOXELS)
-    level = np.float32(min(0.5, 0.6 * float(blurred.max())))
-    finer = zoom(blurred, factors, order=1, grid_mode=True, mode="nearest") > level
-    inside_um = inside_distance_um(finer, VoxelSpacing(*np.divide(spacing.zyx, factors)))
-    peaks = components(_deep_maxima(inside_um, max(depth_um, 1.01 * fine_um)))
-    voxels = Voxels.of(peaks)
-    index = voxels.index_zyx[voxels.starts] // factors
-    inside = mask[tuple(index.T)]
-    seeds = np.zeros(mask.shape, dtype=np.int32)
-    seeds[tuple(index[inside].T)] = np.arange(1, inside.sum() + 1)
-    return seeds if seeds.any() else mask.astype(np.int32)
-
-
-def _deep_maxima(inside_um: NDArray[np.float32], depth_um: float) -> Mask:
-    """Maxima that rise at least `depth_um` above the pass to a higher one (h-maxima)."""
-    lowered = np.maximum(inside_um - np.float32(depth_um), 0)
-    flooded = reconstruction(lowered, inside_um, footprint=FULL)  # type: ignore[no-untyped-call]
-    peaks = local_maxima(flooded, connectivity=3)  # type: ignore[no-untyped-call]
-    return np.asarray(peaks & (inside_um > 0), dtype=np.bool_)
-
-
-def _count(mask: Mask) -> int:
-    return int(components(np.asarray(mask, dtype=bool)).max(initial=0))
 
 
 def _renumber(seeds: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -2,13 +2,13 @@
 
 Rule, from the diameters d of the cross sections between base and tip:
 
-1. The neck's narrowest place is where d is smallest compared with the largest d beyond it, which
-   is the head's.
-2. There is a head only if it is `LEAST_CONTRAST` times as thick as the neck, and thicker by a
-   voxel's side; a filopodium or a stubby spine is not. Here d is taken over two voxels' length,
-   so that the grid's steps do not count.
-3. The neck ends where d last rises above the neck's own thickness plus `RISE` of the way to the
-   head's, before it reaches the head's largest.
+1. Going from the base, there is a head if d anywhere is `LEAST_CONTRAST` times as large as before,
+   and larger by a voxel's side; a filopodium or a stubby spine has none. Here d is taken over two
+   voxels' length, so that the grid's steps do not count.
+2. The base may flare: what comes before the narrowest place up to there is left out. Of the rest,
+   the head is where d is largest, and the neck is narrowest where d is smallest before that.
+3. The neck ends where d last rises above the neck's typical thickness plus `RISE` of the way to the
+   head's. The head is `LEAST_CONTRAST` times as thick as the neck typically is.
 4. A neck that is shorter than a voxel, or than a tenth of the head's diameter, is no neck: where a
    ball stands on a dendrite, it is narrow too.
 
@@ -55,56 +55,62 @@ def split(
     if not len(along) or np.isnan(along).all():
         return None
     voxel_um = float(middle.width_um[seen].mean())
-    begin_um = max(float(np.nanmin(along)) - voxel_um / 2, 0.0)
     side_um = float(np.sqrt(spacing.voxel_volume_um3 / voxel_um))
+    begin_um = max(float(np.nanmin(along)) - voxel_um / 2, 0.0)
     wide_um = max(voxel_um, *(2 * edge for edge in spacing.zyx))
-    rough = cross_sections(middle, seen, spacing, wide_um)
-    if not _has_head(rough.diameters_um[rough.positions_um >= begin_um], side_um):
+    rough = cross_sections(middle, seen, spacing, wide_um).since(begin_um)
+    found = neck_and_head(rough.diameters_um, side_um)
+    if found is None:
         return None
-    end_um = neck_end_um(cross_sections(middle, seen, spacing), begin_um, voxel_um)
+    end_um = neck_end_um(cross_sections(middle, seen, spacing).since(begin_um), *found, voxel_um)
     if end_um is None:
         return None
     head = seen & ~(middle.along_um < end_um)
     return head if (head & seen).any() and (seen & ~head).any() else None
 
 
-def neck_end_um(profile: Profile, begin_um: float, voxel_um: float) -> float | None:
-    """Position on the line where the neck ends and the head begins; None without a neck.
+def neck_and_head(d: NDArray[np.float64], side_um: float) -> tuple[int, int] | None:
+    """Where the neck is narrowest and where the head is thickest; None without a head.
 
     Parameters
     ----------
-    begin_um
-        Where the part that was seen begins.
+    d : float array, shape (P,)
+        Diameters from base to tip, µm.
+    side_um
+        By how much more a head must be thicker.
+    """
+    so_far = np.minimum.accumulate(d)
+    thicker = d >= np.maximum(LEAST_CONTRAST * so_far, so_far + side_um)
+    if not thicker.any():
+        return None
+    # A base that flares may be thicker than the head: what comes before the first narrow place
+    # does not count.
+    foot = int(np.argmin(d[: int(np.argmax(thicker)) + 1]))
+    head = foot + int(np.argmax(d[foot:]))
+    return foot + int(np.argmin(d[foot : head + 1])), head
+
+
+def neck_end_um(profile: Profile, narrow: int, head: int, voxel_um: float) -> float | None:
+    """Position on the line where the neck ends and the head begins; None if there is no neck.
+
+    Parameters
+    ----------
+    narrow, head
+        Rows of the profile where the neck is narrowest and the head is thickest.
     voxel_um
         Length of line that a voxel covers: a shorter neck cannot be told from none.
     """
-    first = int(np.searchsorted(profile.positions_um, begin_um))
-    positions, d = profile.positions_um[first:], profile.diameters_um[first:]
-    if len(d) < 3:
-        return None
-    narrow, head = _neck_and_head(d)
+    positions, d = profile.positions_um, profile.diameters_um
     end_um = _last_rise_um(positions, d, head, d[narrow])
     # The narrowest place is narrow by chance too: the neck's own thickness is its typical one.
-    neck = d[(positions < end_um) & (positions <= positions[head])]
+    neck = d[:head][positions[:head] < end_um]
     if len(neck):
-        end_um = _last_rise_um(positions, d, head, min(float(np.median(neck)), d[head]))
+        typical_um = float(np.median(neck))
+        if d[head] < LEAST_CONTRAST * typical_um:
+            return None
+        end_um = _last_rise_um(positions, d, head, typical_um)
     least_um = max(voxel_um, LEAST_NECK * d[head])
     return end_um if end_um - positions[0] >= least_um else None
-
-
-def _has_head(d: NDArray[np.float64], side_um: float) -> bool:
-    """Whether something is thicker than the neck before it, and by more than `side_um`."""
-    if not len(d):
-        return False
-    narrow, head = _neck_and_head(d)
-    return bool(d[head] >= max(LEAST_CONTRAST * d[narrow], d[narrow] + side_um))
-
-
-def _neck_and_head(d: NDArray[np.float64]) -> tuple[int, int]:
-    """Where the neck is narrowest, and where what lies beyond is thickest."""
-    beyond = np.maximum.accumulate(d[::-1])[::-1]
-    narrow = int(np.argmax(beyond / np.maximum(d, 1e-12)))
-    return narrow, narrow + int(np.argmax(d[narrow:]))
 
 
 def _last_rise_um(

@@ -61,7 +61,8 @@ def measure(
     in_neck = share < 0.5
     if neck_um <= 0 or not in_neck.any() or not seen.all():
         return found
-    volume_um3 = int(np.count_nonzero(~head)) * spacing.voxel_volume_um3
+    of_neck = np.maximum(of_all.areas_um2 - of_head.areas_um2, 0)
+    volume_um3 = float((of_neck[1:] + of_neck[:-1]).sum() / 2 * middle.step_um)
     place_um = float(of_all.positions_um[in_neck].mean())
     z, y, x = (float(part) for part in middle.direction_at(place_um))
     return Lengths(

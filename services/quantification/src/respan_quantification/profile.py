@@ -19,6 +19,14 @@ from respan_common.geometry import VoxelSpacing
 
 Floats = NDArray[np.float64]
 
+_COURSE_RADII = 1.25
+"""The line's course is that of the voxels which are as near to the walk as this, in radii of the
+stem: side branches and lobes have no say."""
+
+_STEM_RADII = 3.0
+"""What is farther out belongs to a side branch. A flat head may be three times as far across as it
+is thick."""
+
 MOST_POINTS = 200
 """Points of a line: more than any spine needs, and a bound on the work for a huge one."""
 
@@ -40,6 +48,8 @@ class Middle:
         Distance of each voxel's center to the line.
     width_um : float array, shape (V,)
         How much of the line each voxel covers.
+    on_stem : bool array, shape (V,)
+        Not of a side branch, nor of a part that hangs on by nothing: cross sections count these.
     """
 
     points_um: Floats
@@ -47,6 +57,7 @@ class Middle:
     along_um: Floats
     off_um: Floats
     width_um: Floats
+    on_stem: NDArray[np.bool_]
 
     @property
     def length_um(self) -> float:
@@ -105,12 +116,16 @@ def middle_line(
     way_um = _way_um(mask, index, starts, base, spacing)
     cap = _cap(index, way_um, starts, spacing)
     walk, inside_um = _walk(mask, base, cap[_middlemost(cap * edges)], spacing)
-    near = np.isfinite(way_um) & _near(index * edges, walk * edges, inside_um, max(spacing.zyx))
+    radii = _radii_off(index * edges, walk * edges, inside_um, max(spacing.zyx))
+    radii[~np.isfinite(way_um)] = np.inf
+    near = radii <= _COURSE_RADII
     start_um = to_dendrite_um / 2 if roots.any() else _to_side(to_dendrite_um, spacing)
     ends = base * edges + start_um, cap.mean(axis=0) * edges
     line = _course(ends, index[near] * edges, way_um[near], (walk * edges, inside_um), spacing)
     middle = _placed(line, index * edges, np.isfinite(way_um), spacing)
-    return replace(middle, points_um=middle.points_um + corner * edges)
+    return replace(
+        middle, points_um=middle.points_um + corner * edges, on_stem=radii <= _STEM_RADII
+    )
 
 
 def _way_um(
@@ -151,11 +166,12 @@ def _middlemost(points: Floats) -> int:
     return int(np.argmin(np.einsum("ij,ij->i", off, off)))
 
 
-def _near(points: Floats, walk_um: Floats, inside_um: Floats, voxel_um: float) -> NDArray[np.bool_]:
-    """Points of the stem that the walk runs through, not of another branch."""
+def _radii_off(points: Floats, walk_um: Floats, inside_um: Floats, voxel_um: float) -> Floats:
+    """Distance of each point to the walk, in radii of the stem there; a voxel is forgiven."""
     nearest, squared = _nearest(walk_um, points)
-    reach_um = 1.5 * _thick(walk_um, walk_um, inside_um)[nearest] + voxel_um
-    return np.asarray(squared <= reach_um**2)
+    radius_um = _thick(walk_um, walk_um, inside_um)[nearest]
+    off_um = np.maximum(np.sqrt(np.maximum(squared, 0)) - voxel_um, 0)
+    return np.asarray(off_um / np.maximum(radius_um, 1e-12))
 
 
 def _course(
@@ -285,7 +301,7 @@ def _placed(
     along = nearest * step_um + ahead
     along[~reached] = np.nan
     width = _voxel_um(tangents, spacing)
-    return Middle(line, step_um, along, off_um, width)
+    return Middle(line, step_um, along, off_um, width, reached)
 
 
 def _voxel_um(directions: Floats, spacing: VoxelSpacing) -> Floats:
@@ -306,6 +322,11 @@ class Profile:
         """Diameters of the circles of these areas."""
         return np.asarray(2 * np.sqrt(self.areas_um2 / np.pi))
 
+    def since(self, position_um: float) -> Profile:
+        """Only what lies at this position or beyond."""
+        first = int(np.searchsorted(self.positions_um, position_um))
+        return Profile(self.positions_um[first:], self.areas_um2[first:])
+
 
 def cross_sections(
     middle: Middle,
@@ -325,7 +346,7 @@ def cross_sections(
         Default: what a voxel covers.
     """
     positions = middle.positions_um
-    chosen = chosen & ~np.isnan(middle.along_um)
+    chosen = chosen & middle.on_stem
     along, width = middle.along_um[chosen], middle.width_um[chosen]
     if not len(along):
         return Profile(positions, np.zeros(len(positions)))

@@ -37,6 +37,7 @@ from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
 
+_LEDGER = "export.log"
 StageName = Literal["ingest", "restoration", "segmentation", "quantification", "export"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -110,6 +111,7 @@ def forget_from(store: Path, first: StageName) -> None:
     """Have a stage and all later ones done again, by taking away their completion records."""
     for stage in STAGES[STAGES.index(first) :]:
         record_path(store, stage).unlink(missing_ok=True)
+    (store / FOLDER / _LEDGER).unlink(missing_ok=True)
 
 
 def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> StageOutcome:
@@ -157,7 +159,7 @@ def _exported(job: ImageJob, report: Reporter) -> StageRecord:
     old = read_record(job.store, key.stage)
     if old is not None and old.digest == key.digest and all(map(Path.exists, _files_of(old))):
         return old.model_copy(update={"is_old": True})
-    ledger = Ledger(job.store / FOLDER / "export.log", key.digest)
+    ledger = Ledger(job.store / FOLDER / _LEDGER, key.digest)
     files = export_image(job.store, job.sub_folder, job.settings, report, ledger)
     record = StageRecord(
         stage=key.stage,

@@ -66,8 +66,26 @@ def export_image(
             ),
         ),
         (
-            "validation pictures",
-            lambda part: _export_validation(store, validation, settings, part, notes),
+            "Validation_MIPs",
+            lambda part: export_mips(
+                store,
+                validation / f"Validation_MIPs/MIP_{name}.tif",
+                settings.quantification.channel,
+                part,
+                notes,
+                wanted=settings.validation_mips,
+            ),
+        ),
+        (
+            "Validation_Vols",
+            lambda part: export_volumes(
+                store,
+                validation / f"Validation_Vols/{name}.tif",
+                settings.quantification.channel,
+                part,
+                notes,
+                wanted=settings.validation_volumes,
+            ),
         ),
         (
             "Spine_Arrays",
@@ -122,36 +140,33 @@ def export_image_tiff(image: Volume, path: Path, report: Reporter) -> Path:
 
 
 def export_mips(
-    store: Path, path: Path, channel: int, report: Reporter, ledger: Ledger | None = None
+    store: Path,
+    path: Path,
+    channel: int,
+    report: Reporter,
+    ledger: Ledger | None = None,
+    *,
+    wanted: bool = True,
 ) -> list[Path]:
     """Projections along z of the image and of everything found in it (`validation`)."""
-    if not exists(store, "labels/classes"):
+    if not wanted or not exists(store, "labels/classes"):
         return _absent(path)
     return [(ledger or Ledger()).once(path, lambda: write_mips(store, path, channel, report))]
 
 
 def export_volumes(
-    store: Path, path: Path, channel: int, report: Reporter, ledger: Ledger | None = None
+    store: Path,
+    path: Path,
+    channel: int,
+    report: Reporter,
+    ledger: Ledger | None = None,
+    *,
+    wanted: bool = True,
 ) -> list[Path]:
     """The same channels in 3D."""
-    if not exists(store, "labels/classes"):
+    if not wanted or not exists(store, "labels/classes"):
         return _absent(path)
     return [(ledger or Ledger()).once(path, lambda: write_volumes(store, path, channel, report))]
-
-
-def _export_validation(
-    store: Path, folder: Path, settings: AnalysisSettings, report: Reporter, ledger: Ledger
-) -> list[Path]:
-    name, channel = store.name.removesuffix(".ome.zarr"), settings.quantification.channel
-    mips = folder / f"Validation_MIPs/MIP_{name}.tif"
-    volumes = folder / f"Validation_Vols/{name}.tif"
-    written = []
-    for wanted, path, write in (
-        (settings.validation_mips, mips, export_mips),
-        (settings.validation_volumes, volumes, export_volumes),
-    ):
-        written += write(store, path, channel, report, ledger) if wanted else _absent(path)
-    return written
 
 
 def _export_spine_arrays(

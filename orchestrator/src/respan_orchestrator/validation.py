@@ -70,11 +70,16 @@ def write_mips(store: Path, path: Path, channel: int, report: Reporter) -> Path:
     """
     layers = _layers(store, channel)
     _, height, width = layers[0].volume.shape_zyx
-    projections = (_projection(layer, report) for layer in layers)
+
+    def projections() -> Iterator[NDArray[np.float32]]:
+        for done, layer in enumerate(layers):
+            report.progress(done, len(layers), "writing Validation_MIPs")
+            yield _projection(layer, report)
+
     shape = (len(layers), height, width)
     names = [layer.name for layer in layers]
     spacing = layers[0].volume.spacing
-    return write_fiji_tiff(path, projections, "CYX", shape, np.dtype(np.float32), spacing, names)
+    return write_fiji_tiff(path, projections(), "CYX", shape, np.dtype(np.float32), spacing, names)
 
 
 def write_volumes(store: Path, path: Path, channel: int, report: Reporter) -> Path:

@@ -1,6 +1,7 @@
 """Arrays of stores whose every voxel is known."""
 
 import csv
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,24 @@ def test_after_a_crash_only_missing_batches_are_written(tmp_path, monkeypatch):
     assert all("_b3" in name for name in again)
     assert len(again) == 4
     assert (folder / "Spine_index_cell.csv").read_text() == index
+
+
+def test_memory_does_not_grow_with_the_number_of_spines(tmp_path, monkeypatch):
+    store = store_of(tmp_path)
+    monkeypatch.setattr(spine_arrays, "_BATCH_BYTES", 2 * 2**20)
+
+    def peak(count: int) -> int:
+        many = pd.concat([table()] * (count // 4), ignore_index=True)
+        many["spine_id"] = np.arange(1, count + 1)
+        tracemalloc.start()
+        write_spine_arrays(store, tmp_path / "Spine_Arrays", many, 6.1, REPORT)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(4)
+    few = peak(4)
+    assert peak(40) < 1.1 * few
 
 
 def test_an_older_exports_files_are_removed_and_those_of_other_images_stay(tmp_path):

@@ -278,6 +278,14 @@ def test_uncertainty_is_the_spines_mean():
     assert measured(classes, image, uncertainty=doubt)["uncertainty"] == [0.25]
 
 
+def test_a_single_plane_has_background_and_shaft_like_any_image():
+    classes, image = scene(size=(4.0, 6.0, 6.0))
+    found = measured(classes[20:21], image[20:21])
+    assert found["background_C1_int"] == [BACKGROUND]
+    assert found["shaft_C1_mean_int"] == [BACKGROUND + DYE]
+    assert found["spine_C1_shaft_ratio"] == [1.0]
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_flipping_the_image_changes_nothing(axis):
     classes, image = scene(CONFOCAL)

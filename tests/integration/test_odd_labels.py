@@ -81,6 +81,18 @@ def test_a_spine_of_one_voxel_on_a_dendrite_is_measured(tmp_path):
     assert spines["head_vol"].iloc[0] == pytest.approx(SPACING.voxel_volume_um3)
 
 
+def test_values_without_a_meaning_are_nothing(tmp_path):
+    scene = one_spine()
+    odd = scene.classes.copy()
+    odd[:4, :4] = 9  # far from the spine: what is near it and not 0 is no background, either
+    raw = grey(scene.classes)
+    tables = [
+        quantified(tmp_path / f"{n}.ome.zarr", classes, raw, spacing=scene.spacing)[1]
+        for n, classes in enumerate((scene.classes, odd))
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
 def test_intensities_that_are_no_numbers_spoil_no_other_measurement(tmp_path):
     scene = one_spine()
     raw = grey(scene.classes).astype(np.float32)

@@ -29,7 +29,8 @@ NONE = "none"
 DEFAULT_RULES = "rodriguez"
 
 DERIVED = {
-    "head_to_neck": "head_diameter_um / neck_diameter_um; 0 for a spine without a neck",
+    "head_to_neck": "head_diameter_um / neck_diameter_um; 0 for a spine that sits on the dendrite, "
+    "infinite for an inferred neck, which is too thin to be seen",
     "length_to_head": "spine_length / head_diameter_um",
     "nearest_base_um": "distance to the nearest other spine's base on the same dendrite, µm",
 }

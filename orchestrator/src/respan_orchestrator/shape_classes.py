@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CLASS, MARGIN = "shape_class", "shape_margin"
+_NO_NECK_UM = 0.1
+"""A shorter neck without a width is a head that touches the dendrite beside some neck voxels."""
 
 
 def classify(spines: pd.DataFrame, rules: RuleSet) -> pd.DataFrame:
@@ -86,9 +88,7 @@ def quantity(spines: pd.DataFrame, name: str) -> Floats:
     if name == "length_to_head":
         return quantity(spines, "spine_length / head_diameter_um")
     if name == "head_to_neck":
-        ratio = quantity(spines, "head_diameter_um / neck_diameter_um")
-        # Far from every threshold: that there is no neck is not a matter of degree.
-        return np.asarray(np.where(_has_no_neck(spines), 0.0, ratio))
+        return _head_to_neck(spines)
     if name == "nearest_base_um":
         return _nearest_base_um(spines)
     if name not in spines:
@@ -174,12 +174,22 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return np.asarray(np.divide(above, below, out=missing, where=below > 0))
 
 
-def _has_no_neck(spines: pd.DataFrame) -> NDArray[np.bool_]:
-    """Spines that sit on the dendrite: seen to touch it, with nothing between it and the head."""
+def _head_to_neck(spines: pd.DataFrame) -> Floats:
+    """How many times the head is as wide as the neck.
+
+    What is certain without a neck's width is far from every threshold: 0 for a spine that sits on
+    the dendrite, infinite for a neck too thin to be seen.
+    """
+    ratio = quantity(spines, "head_diameter_um / neck_diameter_um")
     if "attached" not in spines:
-        return np.zeros(len(spines), bool)
-    touches = (spines["attached"] == "seen").to_numpy(bool)
-    return touches & np.isnan(quantity(spines, "neck_length"))
+        return ratio
+    wide, long_um = quantity(spines, "neck_diameter_um"), quantity(spines, "neck_length")
+    no_width = np.isnan(wide)
+    sits = no_width & (spines["attached"] == "seen").to_numpy(bool)
+    sits &= np.isnan(long_um) | (long_um < _NO_NECK_UM)
+    invisible = no_width & (spines["attached"] == "inferred").to_numpy(bool) & ~np.isnan(long_um)
+    has_head = ~np.isnan(quantity(spines, "head_diameter_um"))
+    return np.select([sits & has_head, invisible & has_head], [0.0, np.inf], ratio)
 
 
 def _nearest_base_um(spines: pd.DataFrame) -> Floats:

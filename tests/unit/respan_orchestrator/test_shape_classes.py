@@ -88,12 +88,21 @@ def test_without_its_diameters_a_spine_is_unknown():
 
 def test_what_does_not_matter_may_be_missing():
     assert classes(spine(head=0.6, neck=0.2, length=np.nan)) == ["mushroom"]
-    # Thin by its head if it has a neck, thin by its length if not.
+    # Thin by its head if its neck is thinner, thin by its length if not.
     assert classes(spine(head=0.2, neck=np.nan, length=1.0)) == ["thin"]
 
 
-def test_an_inferred_neck_has_no_width_so_a_large_head_is_unknown():
-    assert classes(spine(head=0.6, neck=np.nan, attached="inferred")) == ["unknown"]
+def test_a_neck_too_thin_to_be_seen_is_thinner_than_the_head():
+    assert classes(
+        spine(head=0.6, neck=np.nan, attached="inferred"),
+        spine(head=0.2, neck=np.nan, attached="inferred"),
+        spine(head=np.nan, neck=np.nan, attached="inferred"),
+        spine(head=0.6, neck=np.nan, attached="none"),
+    ) == ["mushroom", "thin", "unknown", "unknown"]
+
+
+def test_a_few_neck_voxels_beside_a_head_that_touches_are_no_neck():
+    assert classes(spine(head=0.6, neck=np.nan, length=0.8, neck_length=0.02)) == ["stubby"]
 
 
 def test_columns_that_are_not_there_are_missing():

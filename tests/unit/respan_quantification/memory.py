@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import Box, VoxelSpacing, Zyx
 from respan_common.params import QuantificationParams
+from respan_quantification.meshes import Mesh
 from respan_quantification.pipeline import ImageTables, Recipe
 from respan_quantification.walk import SHARE_OF_TIME
 
@@ -26,6 +27,7 @@ class MemoryImage:
     block_zyx: Zyx
     doubt: NDArray[Any] | None = None
     written: dict[str, NDArray[Any]] = field(default_factory=dict)
+    meshes: dict[tuple[int, str], Mesh] = field(default_factory=dict)
 
     @property
     def shape_zyx(self) -> Zyx:
@@ -52,6 +54,9 @@ class MemoryImage:
         shape = self.shape_zyx if group.startswith("labels/") else (2, *self.shape_zyx)
         array = self.written.setdefault(group, np.zeros(shape, values.dtype))
         array[box if array.ndim == 3 else (channel - 1, *box)] = values
+
+    def write_mesh(self, part: str, spine_id: int, mesh: Mesh) -> None:
+        self.meshes[spine_id, part] = mesh
 
 
 @dataclass
@@ -81,6 +86,7 @@ class Quantified:
     numbers: dict[str, float]
     warnings: list[str]
     recipe: Recipe
+    image: MemoryImage
 
     @property
     def spine_table(self) -> pd.DataFrame:
@@ -99,4 +105,4 @@ def quantify_in_memory(image: MemoryImage, params: QuantificationParams) -> Quan
             recipe.do(step, piece)
     summary = recipe.summary()
     labels = {group.removeprefix("labels/"): array for group, array in image.written.items()}
-    return Quantified(summary.tables, labels, summary.numbers, summary.warnings, recipe)
+    return Quantified(summary.tables, labels, summary.numbers, summary.warnings, recipe, image)

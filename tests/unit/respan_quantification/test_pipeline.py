@@ -270,7 +270,7 @@ def test_labels_tables_and_tree_name_the_same_objects():
 
 @pytest.mark.parametrize("block_zyx", [(32, 32, 64), (13, 27, 41), (60, 80, 7)])
 @pytest.mark.parametrize("scheme", [1, 3])
-def test_cutting_the_image_into_blocks_changes_nothing(crowded, block_zyx, scheme):
+def test_cutting_the_image_into_blocks_changes_nothing(crowded, block_zyx, scheme, tmp_path):
     classes = np.where(crowded.classes == NECK, SPINE, crowded.classes) if scheme == 1 else None
     classes = crowded.classes if classes is None else classes
     whole = quantified(classes, FINE, scheme=scheme)
@@ -280,7 +280,28 @@ def test_cutting_the_image_into_blocks_changes_nothing(crowded, block_zyx, schem
     for name, labels in whole.labels.items():
         assert (cut.labels[name] == labels).all(), name
     assert (cut.numbers, cut.warnings) == (whole.numbers, whole.warnings)
-    assert cut.recipe.swc() == whole.recipe.swc()
+    for name, one in (("whole", whole), ("cut", cut)):
+        (tmp_path / name).mkdir()
+        one.recipe.write_swc(tmp_path / name)
+    swc = [(tmp_path / name / "dendrites.swc").read_text() for name in ("whole", "cut")]
+    assert swc[0] == swc[1]
+
+
+def test_meshes_and_distances_come_on_request():
+    scene = one_spine(FINE, (0, 2, 1))
+    found = quantified(scene.classes, FINE, meshes=True, distance_maps=True)
+    row = found.spine_table.iloc[0]
+    meshes = found.image.meshes
+    assert set(meshes) == {(1, "spine"), (1, "head"), (1, "neck")}
+    assert meshes[1, "spine"].volume_um3 == pytest.approx(row["spine_vol"], rel=0.01)
+    center_um = meshes[1, "head"].vertices_um.mean(axis=0)
+    assert center_um == pytest.approx(row[["z_um", "y_um", "x_um"]].astype(float), abs=0.1)
+    to_dendrite_um, along_um = found.labels["distances"]
+    assert to_dendrite_um[found.labels["heads"] > 0].max() == pytest.approx(
+        row["spine_length_euclidean"], abs=0.1
+    )
+    assert (np.isfinite(along_um) == (found.labels["dendrites"] > 0)).all()
+    assert np.nanmax(along_um) == pytest.approx(found.numbers["dendrite_length_um"], abs=0.2)
 
 
 @pytest.fixture(scope="module")

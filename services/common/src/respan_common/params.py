@@ -122,6 +122,8 @@ class QuantificationParams(StageParams):
     flagged. Absent: two voxels."""
     density_window_um: PositiveFloat = 10.0
     """Stretch of dendrite around a spine in which its local density counts."""
+    sholl_step_um: PositiveFloat = 10.0
+    """Distance between the spheres of the Sholl analysis."""
     meshes: bool = False
     """Keep the mesh of every spine, head and neck."""
     distance_maps: bool = False

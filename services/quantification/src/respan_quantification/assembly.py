@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from respan_common.columns import Column
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.params import QuantificationParams
-from respan_quantification import columns, tables
+from respan_quantification import tables
 from respan_quantification.census import Census
 from respan_quantification.classes import HEAD_ROLES
 from respan_quantification.network import nearest_in_space_um
 from respan_quantification.objects import touches_faces
+from respan_quantification.sholl import Sholl
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Told:
     dendrites: Sequence[pd.DataFrame]
     branches: Sequence[pd.DataFrame]
     somas: pd.DataFrame
+    sholl: Mapping[int, Sholl]
+    """Per dendrite."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +46,11 @@ class ImageTables:
     branch_orders: pd.DataFrame
     neurons: pd.DataFrame
     image: pd.DataFrame
+    sholl: pd.DataFrame
 
     def named(self) -> dict[str, pd.DataFrame]:
         """Name and table."""
         return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class TableKind:
-    """What a table's columns mean, and whose rows they are: `index` holds values of `labels`."""
-
-    columns: list[Column]
-    index: str = ""
-    labels: str = ""
-
-
-def table_kinds(channels: int) -> dict[str, TableKind]:
-    """Of each of the image's tables."""
-    return {
-        "spines": TableKind(columns.spine(channels), "spine_id", "spines"),
-        "dendrites": TableKind(columns.dendrite(channels), "dendrite_id", "dendrites"),
-        "branches": TableKind(columns.branch(channels)),
-        "branch_orders": TableKind(columns.branch_order()),
-        "neurons": TableKind(columns.neuron(channels), "soma_id", "soma"),
-        "image": TableKind(columns.image(channels)),
-    }
 
 
 def final_ids(spines: Sequence[pd.DataFrame]) -> list[NDArray[np.uint32]]:
@@ -98,6 +80,7 @@ def image_tables(
         branch_orders=tables.branch_order_table(branches),
         neurons=tables.neuron_table(told.somas, dendrites, spines, channels),
         image=tables.image_table(dendrites, spines, len(told.somas), channels),
+        sholl=tables.sholl_table(told.sholl, _somas_of(told)),
     )
 
 
@@ -147,6 +130,11 @@ def _dendrites(
         }
         for row in _stacked(told.dendrites).to_dict("records")
     ]
+
+
+def _somas_of(told: Told) -> dict[int, int]:
+    rows = _stacked(told.dendrites)
+    return dict(zip(rows["dendrite_id"], rows["soma_id"], strict=True)) if len(rows) else {}
 
 
 def _stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

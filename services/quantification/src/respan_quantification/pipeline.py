@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from respan_quantification import (
     census,
     dendrite_rows,
     distances,
+    mesh_parts,
     painting,
     placement,
     shafts,
@@ -50,9 +52,10 @@ from respan_quantification.growth import grow_tree
 from respan_quantification.painting import SpineVoxels
 from respan_quantification.places import Image, Shelf
 from respan_quantification.shafts import Lattice, Shafts
+from respan_quantification.sholl import Sholl
 from respan_quantification.somas import SomaMoments, SomaSurface
 from respan_quantification.surface import Surface
-from respan_quantification.swc import Soma, swc_text
+from respan_quantification.swc import Heads, Soma, SwcFile, write_single_files
 from respan_quantification.tree import Tree
 from respan_quantification.view import Look, View, kept_once
 
@@ -155,6 +158,7 @@ class Recipe:
         found = block_spines.find(frame, look, self._soma_surface, self._params)
         self._shelf.save_table("found", number, found.table)
         self._shelf.save("voxels", number, found.voxels())
+        self._shelf.save("meshes", number, mesh_parts.packed(found.meshes))
         counts = {name: np.asarray(count) for name, count in found.discarded.items()}
         self._shelf.save("discarded", number, counts)
 
@@ -181,6 +185,7 @@ class Recipe:
             [self._shelf.load_table("dendrite", number) for number in numbers],
             [self._shelf.load_table("branches-of", number) for number in numbers],
             self._soma_table(),
+            {number: self._sholl(number) for number in numbers},
         )
         image = self._image
         made = assembly.image_tables(
@@ -203,6 +208,9 @@ class Recipe:
         )
         skeleton = painting.skeleton_labels(drawn, inner, shape)
         self._image.write("labels/skeleton", inner, skeleton)
+        ids = self._shelf.load("final-ids", number)["ids"]
+        for own, part, mesh in mesh_parts.unpacked(self._shelf.load("meshes", number)):
+            self._image.write_mesh(part, int(ids[own]), mesh)
         if self._params.distance_maps:
             self._write_distances(number)
 
@@ -287,9 +295,35 @@ class Recipe:
         ]
         return somas.soma_balls(parts, self._image.spacing)
 
-    def swc(self) -> str:
-        """All trees as SWC text."""
-        return swc_text(dict(self.trees()), self._soma_balls)
+    def write_swc(self, folder: Path) -> None:
+        """Write all trees into one file, and each neuron or lonely dendrite into its own."""
+        heads = self._heads()
+        whole = SwcFile(folder / "dendrites.swc", self._soma_balls)
+        for dendrite, tree in self._trees_one_by_one():
+            whole.add(dendrite, tree, heads.get(dendrite))
+        (folder / "single").mkdir(exist_ok=True)
+        write_single_files(folder / "single", self._trees_one_by_one(), self._soma_balls, heads)
+
+    def _heads(self) -> dict[int, Heads]:
+        """Heads of every dendrite's spines; after "assemble"."""
+        table = self._shelf.load_table("spines", 0)
+        owners = table["dendrite_id"].to_numpy(np.int64)
+        heads = {}
+        for dendrite in np.unique(owners).tolist():
+            rows = table[owners == dendrite]
+            heads[dendrite] = Heads(
+                rows["spine_id"].to_numpy(np.int64),
+                rows[["z_um", "y_um", "x_um"]].to_numpy(np.float64),
+                rows["head_equivalent_diameter_um"].to_numpy(np.float64) / 2,
+            )
+        return heads
+
+    def _sholl(self, dendrite: int) -> Sholl:
+        tree = self._tree(dendrite)
+        ball = self._soma_balls.get(tree.soma_id)
+        center_um = tree.points_um[0] if ball is None else np.asarray(ball.center_um)
+        heads_um = self._spines_of(dendrite)[["z_um", "y_um", "x_um"]].to_numpy(np.float64)
+        return Sholl.of(tree, heads_um, center_um, self._params.sholl_step_um)
 
     def _soma_table(self) -> pd.DataFrame:
         known, voxel_um3 = self._census("soma"), self._image.spacing.voxel_volume_um3
@@ -329,8 +363,7 @@ class Recipe:
             float(kept["soma_gap_um"]),
         )
 
-    def trees(self) -> Iterator[tuple[int, Tree]]:
-        """Every dendrite and its tree, one at a time."""
+    def _trees_one_by_one(self) -> Iterator[tuple[int, Tree]]:
         for dendrite in range(1, self._dendrites.count + 1):
             yield dendrite, self._tree(dendrite)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from respan_common.geometry import Box, VoxelSpacing, Zyx
+from respan_quantification.meshes import Mesh
 from respan_quantification.objects import Labels
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -52,6 +53,9 @@ class Image(Protocol):
 
     def write(self, group: str, box: Box, values: NDArray[Any], channel: int = 1) -> None:
         """Write a block of a label image or of a channel."""
+
+    def write_mesh(self, part: str, spine_id: int, mesh: Mesh) -> None:
+        """Write the surface of a spine, head or neck."""
 
 
 class Shelf(Protocol):

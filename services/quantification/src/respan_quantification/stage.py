@@ -1,7 +1,7 @@
 """Quantification of one image: reads "labels/classes" and the raw volume, writes everything else.
 
 Label images: labels/{dendrites,soma,spines,heads,necks,skeleton}. Files: tables/*.parquet,
-skeletons/*.swc; on request the image group "distances" and the folder "meshes".
+skeletons/*.swc; on request the image group "distances" and the folders of "meshes".
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from respan_common import ngff
 from respan_common.drafts import Draft, drafting
 from respan_common.errors import InputError, VolumeFormatError
 from respan_common.events import Accepted, Reporter
@@ -113,17 +112,12 @@ def _begin(draft: Draft, image: StoredImage, params: QuantificationParams) -> No
 
 def _publish(site: Site, channels: int, draft: Draft, report: Reporter) -> StageRecord:
     # Only a worker computes: the server names this stage without loading the libraries.
-    from respan_quantification.assembly import table_kinds
-    from respan_quantification.parquet import write_parquet
+    from respan_quantification.parquet import write_tables
 
     recipe = recipe_for(site)
     summary = recipe.summary()
-    kinds = table_kinds(channels)
-    for name, table in summary.tables.named().items():
-        kind = kinds[name]
-        path = draft.table(name, ngff.table_attributes(kind.columns, kind.index, kind.labels))
-        write_parquet(table, kind.columns, path)
-    draft.file("skeletons/dendrites.swc").write_text(recipe.swc(), encoding="utf-8")
+    write_tables(summary.tables.named(), channels, draft.table)
+    recipe.write_swc(draft.file("skeletons/dendrites.swc").parent)
     record = draft.publish(summary.numbers, summary.warnings)
     report.progress(1000, 1000)
     logger.info(

@@ -13,7 +13,6 @@ from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels
 
-
 T = TypeVar("T")
 Shown = TypeVar("Shown")
 

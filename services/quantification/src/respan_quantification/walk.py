@@ -28,6 +28,7 @@ from respan_common.volumes import LevelWriter, Volume, exists, open_volume
 from respan_quantification.parts import Parts
 
 if TYPE_CHECKING:
+    from respan_quantification.meshes import Mesh
     from respan_quantification.pipeline import Recipe
 
 STAGE = "quantification"
@@ -147,11 +148,11 @@ class StoredImage:
         """Write whole shards of a group that the draft has begun."""
         self._writer(group).write(box, values, channel)
 
-    def file(self, name: str) -> Path:
-        """Where a file of the result belongs."""
-        path = self.site.draft / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def write_mesh(self, part: str, spine_id: int, mesh: Mesh) -> None:
+        """Write the surface of a spine, head or neck, for Neuroglancer."""
+        from respan_quantification.mesh_files import write_precomputed
+
+        write_precomputed([(spine_id, mesh)], self.site.draft / "meshes" / part)
 
     def _writer(self, group: str) -> LevelWriter:
         if group not in self._writers:

@@ -179,3 +179,38 @@ def test_a_dendrite_that_is_a_dot_has_no_window():
 def test_in_space_a_spine_of_another_dendrite_may_be_the_nearest():
     assert nearest_in_space_um(np.array([[0, 0, 0], [0, 0, 3], [0, 1, 3.0]])).tolist() == [3, 1, 1]
     assert np.isnan(nearest_in_space_um(np.zeros((1, 3)))).all()
+
+
+def test_a_window_as_large_as_the_dendrite_holds_all_of_it():
+    network = arbor(2, 300)
+    feet = network.random_feet(30, np.random.default_rng(0))
+    others, length = network.around(feet, 1000.0)
+    assert others.tolist() == [29] * 30
+    assert length == pytest.approx(np.full(30, network.steps_um.sum()))
+
+
+def test_windows_do_not_depend_on_how_many_feet_are_looked_at_together(monkeypatch):
+    network = arbor(6, 300)
+    feet = network.random_feet(30, np.random.default_rng(0))
+    at_once = network.around(feet, 2.0)
+    monkeypatch.setattr("respan_quantification.network._CANDIDATES", 1000)
+    one_by_one = network.around(feet, 2.0)
+    assert one_by_one[0].tolist() == at_once[0].tolist()
+    assert one_by_one[1] == pytest.approx(at_once[1])
+
+
+def test_ways_do_not_depend_on_where_the_root_is():
+    """A line with a side branch, rooted at either end of the line."""
+    line, side = [(0, 0, x) for x in range(11)], [(0, y, 4) for y in range(1, 6)]
+    one = tree_of([*line, *side], [*range(-1, 10), 4, *range(11, 15)])
+    other = tree_of([*line[::-1], *side], [*range(-1, 10), 6, *range(11, 15)])
+    targets = np.array([(0, 0, 0.5), (0, 0, 3.2), (0, 0, 9.9), (0, 3.3, 4), (0, 5, 4)], float)
+    found = []
+    for tree in (one, other):
+        network, places = Network(tree), tree.place(targets)
+        feet = network.feet(places.branch, places.position_um)
+        first, second = (index.ravel() for index in np.indices((5, 5)))
+        nearest, (others, length) = network.nearest_um(feet), network.around(feet, 3.0)
+        ways_um = network.distance_um(feet[first], feet[second])
+        found.append(np.concatenate([ways_um, nearest, others, length]))
+    assert found[0] == pytest.approx(found[1])

@@ -22,7 +22,8 @@ BORDER_REACH_UM = 2.0
 Most spines of pyramidal cells are shorter; a rarer longer one is lost at a face, as it would be
 with any finite margin.
 """
-_CHUNK = 4096
+_CANDIDATES = 10_000_000
+"""Pairs of feet and steps that are looked at together; bounds memory for any reach."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,22 @@ class Network:
 
     def around(self, feet: Feet, reach_um: float) -> tuple[Ints, Floats]:
         """Other feet within reach of each foot, and the length of network there."""
-        pairs, _ = self.pairs_within(feet, reach_um, np.zeros(len(feet), np.int64))
-        others = np.bincount(pairs.ravel(), minlength=len(feet))
-        starts = range(0, len(feet), _CHUNK)
-        lengths = [self._length_within(feet[start : start + _CHUNK], reach_um) for start in starts]
-        return others, np.concatenate([np.empty(0), *lengths])
+        steps = np.flatnonzero(self.steps_um > 0)
+        every, middles = cKDTree(feet.points_um), cKDTree(self._middles_um[steps])
+        size = max(_CANDIDATES // max(len(feet), len(steps), 1), 1)
+        others, lengths = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for start in range(0, len(feet), size):
+            some = feet[start : start + size]
+            others.append(self._count_within(some, feet, every, reach_um))
+            lengths.append(self._length_within(some, steps, middles, reach_um))
+        return np.concatenate(others), np.concatenate(lengths)
 
     def usable(self, shape_zyx: Zyx, spacing: VoxelSpacing) -> NDArray[np.bool_]:
         """Steps with room for spines on all sides: far enough from the image's faces.
 
         In a single plane, only the faces in y and x count: spines above it are lost everywhere.
         """
-        above = np.maximum(self.tree.parents, 0)
-        middle = (self.tree.points_um + self.tree.points_um[above]) / 2
+        above, middle = np.maximum(self.tree.parents, 0), self._middles_um
         radius = (self.tree.radius_um + self.tree.radius_um[above]) / 2
         room = np.full(len(above), np.inf)
         for axis in range(0 if shape_zyx[0] > 1 else 1, 3):
@@ -157,6 +161,12 @@ class Network:
             low, high = middle[:, axis] + edge / 2, (shape_zyx[axis] - 0.5) * edge - middle[:, axis]
             room = np.minimum(room, np.minimum(low, high))
         return np.asarray(room >= radius + BORDER_REACH_UM)
+
+    @cached_property
+    def _middles_um(self) -> Points:
+        """Middle of every step."""
+        above = np.maximum(self.tree.parents, 0)
+        return np.asarray((self.tree.points_um + self.tree.points_um[above]) / 2)
 
     @cached_property
     def _search(self) -> tuple[Ints, Floats, float]:
@@ -249,18 +259,18 @@ class Network:
             before[branch] = np.minimum(aside, back)
         return before, best
 
-    def _length_within(self, feet: Feet, reach_um: float) -> Floats:
+    def _count_within(self, some: Feet, feet: Feet, tree: cKDTree, reach_um: float) -> Ints:
+        """Feet within reach of each of some of them, without itself."""
+        one, other = _near(some.points_um, tree, reach_um)
+        within = self.distance_um(some[one], feet[other]) <= reach_um
+        return np.asarray(np.bincount(one[within], minlength=len(some)) - 1)
+
+    def _length_within(self, feet: Feet, steps: Ints, middles: cKDTree, reach_um: float) -> Floats:
         """Length of network within reach of each foot."""
-        tree = self.tree
-        steps = np.flatnonzero(self.steps_um > 0)
-        if not len(steps) or not len(feet):
+        if not len(steps):
             return np.zeros(len(feet))
-        middle = (tree.points_um[steps] + tree.points_um[tree.parents[steps]]) / 2
-        far_um = reach_um + float(self.steps_um.max()) / 2 + 1e-9
-        near = cKDTree(feet.points_um).sparse_distance_matrix(
-            cKDTree(middle), far_um, output_type="ndarray"
-        )
-        foot, step = near["i"], steps[near["j"]]
+        foot, near = _near(feet.points_um, middles, reach_um + float(self.steps_um.max()) / 2)
+        step = steps[near]
         start, end = feet[foot], self._nodes(step)
         parting_um, length = self._parting_um(start, end), self.steps_um[step]
         to_end = start.walked_um + end.walked_um - 2 * parting_um
@@ -275,6 +285,14 @@ class Network:
     def _nodes(self, node: Ints) -> Feet:
         tree = self.tree
         return Feet(tree.branch[node], tree.walked_um[node], node, tree.points_um[node])
+
+
+def _near(points_um: Points, tree: cKDTree, reach_um: float) -> tuple[Ints, Ints]:
+    """Pairs of a point and one of the tree's, at most so far apart in a straight line."""
+    found = cKDTree(points_um).sparse_distance_matrix(
+        tree, reach_um * (1 + 1e-9) + 1e-9, output_type="ndarray"
+    )
+    return found["i"], found["j"]
 
 
 def nearest_in_space_um(points_um: Points) -> Floats:

@@ -20,8 +20,12 @@ from respan_quantification.classes import Mask
 from respan_quantification.objects import Labels, boxes, components
 from respan_quantification.surface import chord_um
 
-DIMMEST = 5.0
-"""A µm through background costs as much as five µm through voxels as bright as the spine."""
+DIMMEST = 8.0
+"""A µm through background costs as much as this many µm through bright voxels."""
+
+BRIGHT = 0.5
+"""Share of the spine's brightness above the background that is as good as all of it: a neck that
+is thinner than the resolution is dimmer than the head, but no less real."""
 
 SEEN_COST = 0.1
 """Cost of a µm through a loose piece of predicted neck; bright voxels cost 1."""
@@ -101,8 +105,9 @@ class Neck:
     `voxels_zyx` are those between, and all of the loose pieces that the path crosses.
 
     `quality` is what speaks for the path, from 0 to 1: the mean brightness along it (0: as the
-    background, 1: as the spine; predicted neck voxels count 1), less up to a half for a path
-    as long as is allowed. 0 where the spine itself is no brighter than its background.
+    background, 1: at least half as far above it as the spine; predicted neck voxels count 1),
+    less up to a half for a path as long as is allowed. 0 where the spine itself is no brighter
+    than its background.
     """
 
     dendrite_id: int
@@ -139,14 +144,16 @@ def infer_neck(
         dendrites in the room are tried too: a visible way to one that is a little farther is
         worth more than a dark one to the nearest.
     """
-    bright = _brightness(room)
+    bright = _brightness(room, spacing)
     cost = _cost(room, bright)
+    rivals = _rivals(room, stop_zyx, spacing, max_length_um)
+    fair = _without_halos(cost, room) if rivals else cost
     ways: list[tuple[float, int, NDArray[np.int64]]] = []
-    for start, stop in [(start_zyx, stop_zyx), *_rivals(room, stop_zyx, spacing, max_length_um)]:
+    for start, stop in [(start_zyx, stop_zyx), *rivals]:
         walk = dijkstra3d.dijkstra(cost, start, stop, anisotropy=spacing.zyx).astype(np.int64)
         way = _between(walk, room.own, room.dendrites > 0)
         if _is_open(way, room, spacing, max_length_um):
-            ways.append((_price(way, cost, spacing), len(ways), way))
+            ways.append((_price(way, fair, spacing), len(ways), way))
     if not ways:
         return None
     way = min(ways)[2]
@@ -183,24 +190,38 @@ def _voxel(index: NDArray[np.integer]) -> Zyx:
     return z, y, x
 
 
-def _brightness(room: Room) -> NDArray[np.float32]:
-    """0 in the background, 1 where it is as bright as the spine; 0 without a difference."""
+def _brightness(room: Room, spacing: VoxelSpacing) -> NDArray[np.float32]:
+    """0 in the background, 1 where it is `BRIGHT` as the spine is; 0 without a difference."""
     grey = np.nan_to_num(np.asarray(room.grey, np.float32), posinf=0, neginf=0)
     free = grey[~(room.own | (room.dendrites > 0))]
     low = float(np.percentile(free, 20)) if len(free) else 0.0
     high = float(np.median(grey[room.own]))
     if high <= low:
         return np.zeros_like(grey)
-    return np.asarray(np.clip((gaussian_filter(grey, 0.7) - low) / (high - low), 0, 1), np.float32)
+    # Less than a voxel: thick slices must not spread into one another.
+    smooth = gaussian_filter(grey, 0.7 * min(spacing.zyx) / np.asarray(spacing.zyx))
+    return np.asarray(np.clip((smooth - low) / (BRIGHT * (high - low)), 0, 1), np.float32)
 
 
 def _cost(room: Room, bright: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Price of a µm: 1 where it is as bright as the spine, `DIMMEST` in the background."""
+    """Price of a µm: 1 where it is bright, `DIMMEST` in the background."""
     cost = np.asarray(DIMMEST - (DIMMEST - 1) * bright, dtype=np.float32)
     cost[room.loose] = SEEN_COST
     cost[room.closed] = CLOSED
     cost[room.own | (room.dendrites > 0)] = 0.0
     return cost
+
+
+def _without_halos(cost: NDArray[np.float32], room: Room) -> NDArray[np.float32]:
+    """Cost in which voxels beside the spine or a dendrite count as dark.
+
+    They are bright by blur alone. Of two ways, the one across a single thick slice would always
+    seem to be a neck.
+    """
+    solid = room.own | (room.dendrites > 0)
+    return np.where(_dilated(solid) & ~solid & ~room.loose & ~room.closed, DIMMEST, cost).astype(
+        np.float32
+    )
 
 
 def _is_open(
@@ -215,8 +236,10 @@ def _is_open(
 
 
 def _price(way: NDArray[np.int64], cost: NDArray[np.float32], spacing: VoxelSpacing) -> float:
+    """Cost of a way, half of each step in either voxel: it begins and ends on their sides."""
     steps_um = np.linalg.norm(np.diff(spacing.points_um(way), axis=0), axis=1)
-    return float((steps_um * cost[tuple(way[1:].T)]).sum())
+    prices = cost[tuple(way.T)].astype(np.float64)
+    return float((steps_um * (prices[1:] + prices[:-1]) / 2).sum())
 
 
 def _between(walk: NDArray[np.int64], own: Mask, dendrite: Mask) -> NDArray[np.int64]:

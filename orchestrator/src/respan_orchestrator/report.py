@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common import __version__
-from respan_common.errors import RespanError
+from respan_common.errors import RespanError, SettingsError
 from respan_common.records import StageRecord, write_text_durably
 from respan_common.volumes import open_volume
+from respan_orchestrator.conditions import CONDITION, find_conditions, read_conditions
 from respan_orchestrator.distributions import MEASURES, Distribution, densities, distribution
 from respan_orchestrator.experiment import Experiment, ImageFile, SubFolder, scan_experiment
 from respan_orchestrator.models import known_models
 from respan_orchestrator.outcomes import ImageOutcome, StageOutcome
 from respan_orchestrator.pictures import STAGES, current_records, write_overview
+from respan_orchestrator.pooling import pooled
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.summary import RESERVED, outcome_row
 from respan_orchestrator.table_export import SPINES, read_table
 
 FOLDER = "Report"
@@ -93,6 +96,7 @@ def write_report(experiment: Experiment, images: Sequence[ImageOutcome]) -> Path
         totals=_totals(images),
         stages=_stages_of(images),
         distributions=_distributions(sections),
+        conditions=_conditions(experiment, images),
         densities=densities((one.sub_folder, one.name, density_per_um(one)) for one in images),
         warnings=list(experiment.warnings),
         ways=_ways(sections),
@@ -249,6 +253,22 @@ def _distributions(sections: Iterable[_Section]) -> list[Distribution]:
                 values.setdefault(section.outcome.sub_folder, []).append(section.spines[column])
         plots.append(distribution(column, values))
     return [plot for plot in plots if plot is not None]
+
+
+def _conditions(experiment: Experiment, images: Sequence[ImageOutcome]) -> list[dict[str, Any]]:
+    """What conditions.csv makes of the images, one row per condition; empty without the file."""
+    if not images or find_conditions(experiment.path) is None:
+        return []
+    try:
+        said = read_conditions(experiment, RESERVED)
+    except SettingsError:
+        return []  # the run's warnings say what is wrong with it
+    rows = [outcome_row(one) | said.labels(one.sub_folder, one.name) for one in images]
+    return [
+        # Only NaN differs from itself.
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in pooled(rows, CONDITION, []).to_dict("records")
+    ]
 
 
 def _ways(sections: Sequence[_Section]) -> list[_Way]:

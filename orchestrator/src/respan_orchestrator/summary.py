@@ -140,7 +140,7 @@ def experiment_rows(
     Images that are not given keep what an earlier Experiment_summary.csv says became of them, as
     long as they are there.
     """
-    rows = [_outcome(image) for image in images]
+    rows = [outcome_row(image) for image in images]
     given = {(row["sub_folder"], row["image"]) for row in rows}
     rows = [*_rows_of_others(folder / "Experiment_summary.csv", given), *rows]
     rows.sort(key=lambda row: (natural_order(row["sub_folder"]), natural_order(row["image"])))
@@ -153,6 +153,22 @@ def experiment_rows(
         }
         for row in rows
     ]
+
+
+def outcome_row(image: ImageResult) -> Row:
+    """First columns of an image's row in the experiment's table."""
+    numbers = image.numbers
+    return {
+        "sub_folder": image.sub_folder,
+        "image": image.name,
+        "status": image.status,
+        "error": image.error,
+        "total_spines": numbers.get("spines"),
+        "total_dendrites": numbers.get("dendrites"),
+        "dendrite_length_um": numbers.get("dendrite_length_um"),
+        "dendrite_volume_um3": numbers.get("dendrite_volume_um3"),
+        "spines_per_um": ratio(numbers.get("spines"), numbers.get("dendrite_length_um")),
+    }
 
 
 def write_experiment_tables(
@@ -182,21 +198,6 @@ def write_experiment_tables(
 def write_experiment_summary(folder: Path, images: Iterable[ImageResult]) -> Path:
     """Write the experiment's tables without labels of conditions; return the one of images."""
     return write_experiment_tables(folder, images)[0]
-
-
-def _outcome(image: ImageResult) -> Row:
-    numbers = image.numbers
-    return {
-        "sub_folder": image.sub_folder,
-        "image": image.name,
-        "status": image.status,
-        "error": image.error,
-        "total_spines": numbers.get("spines"),
-        "total_dendrites": numbers.get("dendrites"),
-        "dendrite_length_um": numbers.get("dendrite_length_um"),
-        "dendrite_volume_um3": numbers.get("dendrite_volume_um3"),
-        "spines_per_um": ratio(numbers.get("spines"), numbers.get("dendrite_length_um")),
-    }
 
 
 def _measured(folder: Path, row: Row, rules_of: RulesOf) -> Row:

@@ -240,3 +240,16 @@ def test_density_is_spines_per_length(numbers: dict[str, float], density: float 
     stage = StageOutcome(stage="quantification", numbers=numbers)
     image = ImageOutcome(sub_folder="A", name="one", status="done", stages=[stage])
     assert density_per_um(image) == density
+
+
+def test_conditions_are_compared_if_a_file_says_what_they_are(tmp_path: Path) -> None:
+    found = experiment(tmp_path, "A/one", "B/two", "B/three")
+    for name in ("A/one", "B/two"):
+        analyze(store_of(tmp_path, name))
+    assert "Conditions" not in text_of(rebuild(tmp_path))
+    (tmp_path / "conditions.csv").write_text("sub_folder,condition\nA,control\nB,drug <x>\n")
+    text = text_of(rebuild(tmp_path))
+    assert "control 1 0 3 6.0 0.50 0.50 –" in text
+    assert "drug <x> 2 1 3 6.0 0.50 0.50 –" in text
+    (tmp_path / "conditions.csv").write_text("nonsense\n")
+    assert write_report(found, []).is_file()

@@ -60,8 +60,11 @@ def tube(curve: Points, radius: float, spacing: VoxelSpacing) -> Voxels:
     offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), -1)
     stride = max(int(min(spacing.zyx) / 0.02 / 2), 1)
     middles = np.unique(np.rint(curve[::stride] / spacing.zyx).astype(np.int64), axis=0)
-    voxels = np.concatenate([middles + offset for offset in offsets.reshape(-1, 3)])
-    voxels = np.unique(voxels, axis=0)
+    low = middles.min(axis=0) - reach
+    near = np.zeros(middles.max(axis=0) + reach - low + 1, bool)
+    for offset in offsets.reshape(-1, 3):
+        near[tuple((middles + offset - low).T)] = True
+    voxels = np.argwhere(near) + low
     points = spacing.points_um(voxels)
     distance, row = cKDTree(curve).query(points)
     before = np.einsum("ij,j->i", points - curve[0], curve[1] - curve[0]) < -1e-9

@@ -26,6 +26,9 @@ STIFFNESS = (3.0, 2.0, 1.0, 1.0)
 """Bandwidths of the rounds, in final bandwidths: stiff first, so that no draft's kink survives."""
 
 
+SLICES = 1.5
+"""Least width of a kernel in slices: a narrower one follows the steps of an oblique dendrite."""
+
 SPUR_EXTENTS = 1.5
 """A side path shorter than this many extents of the path that it begins on is a spur."""
 
@@ -132,7 +135,7 @@ def _without(paths: list[VoxelPath], spurs: set[int]) -> list[VoxelPath]:
 
 
 def _bandwidth_um(path: VoxelPath, distance_um: Points, spacing: VoxelSpacing) -> float:
-    """Standard deviation of the kernel: 0.7 radii, but never finer than the slices.
+    """Standard deviation of the kernel: 0.7 radii, but never finer than 1.5 slices.
 
     Where a dendrite bends with curvature k, more of its voxels lie on the outer side: their mean is
     off by k r² / 4. A kernel of width s cuts the corner by k s² / 2. For s² = r² / 2 both cancel.
@@ -143,7 +146,7 @@ def _bandwidth_um(path: VoxelPath, distance_um: Points, spacing: VoxelSpacing) -
     radius_um = float(np.median(path.radius_um))
     if len(distance_um):
         radius_um = max(radius_um, float(np.sqrt(2 * np.mean(np.square(distance_um)))))
-    return float(max(np.sqrt(0.5) * radius_um, *spacing.zyx))
+    return float(max(np.sqrt(0.5) * radius_um, SLICES * max(spacing.zyx)))
 
 
 def _sharpness(path: VoxelPath, width_um: float, spacing: VoxelSpacing) -> Points:

@@ -73,6 +73,14 @@ def test_cores_grow_into_the_shell_that_they_share():
     assert len(np.unique(labels[:, :, :15])) == 2
 
 
+def test_a_speck_of_core_beside_a_core_is_no_spine_of_its_own():
+    scene = two_balls(0.0)
+    scene.classes[scene.classes > 0] = 3
+    scene.classes[14:17, 14:17, 13:16] = 2
+    scene.classes[15, 15, 18] = 2
+    assert instances(scene, scheme=4).max() == 1
+
+
 def test_a_shell_without_a_core_is_no_spine():
     scene = two_balls(1.5)
     scene.classes[scene.classes > 0] = 3

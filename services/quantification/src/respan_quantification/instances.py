@@ -52,9 +52,10 @@ def divide(
         Voxels of cores, where the model predicts them: a component without one is no spine.
     """
     pieces = components(heads)
+    smallest = spacing.voxels_in(params.min_spine_volume_um3)
     if cores is not None:
         return _replace_parts(
-            pieces, lambda mask, box: _grow_cores(mask, cores[box] & mask, spacing)
+            pieces, lambda mask, box: _grow_cores(mask, cores[box] & mask, spacing, smallest)
         )
     if params.spine_splitting == "connected":
         return pieces
@@ -78,7 +79,7 @@ def split_at_waists(mask: Mask, spacing: VoxelSpacing, params: QuantificationPar
         return mask.astype(np.uint32)
     candidates = _thick_places(mask, spacing)
     if candidates.max() > _MOST_CANDIDATES:
-        return _without_small_parts(mask, candidates, spacing, smallest)
+        return _without_small_parts(mask, candidates, -inside_distance_um(mask, spacing), smallest)
     points = spacing.points_um(index)
 
     def look(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Waist:
@@ -166,11 +167,9 @@ def _bisected(
 
 
 def _without_small_parts(
-    mask: Mask, parts: Labels, spacing: VoxelSpacing, smallest: float
+    mask: Mask, parts: Labels, height: NDArray[np.float32], smallest: float
 ) -> Labels:
-    """A field of specks: basins that are too small for a spine go to their neighbors."""
-    inside_um = inside_distance_um(mask, spacing)
-    seeds = parts.astype(np.int32)
+    """Parts that are too small for a spine go to their neighbors, in the order of `height`."""
     while True:
         counts = np.bincount(parts.ravel())[1:]
         if len(counts) < 2 or counts.min() >= smallest:
@@ -181,7 +180,7 @@ def _without_small_parts(
         seeds = parts.astype(np.int32)
         seeds[np.isin(parts, dropped + 1)] = 0
         seeds = _renumber(seeds)
-        parts = np.asarray(watershed(-inside_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+        parts = np.asarray(watershed(height, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
 
 
 def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]:
@@ -190,7 +189,9 @@ def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]
     The array's faces are not background. In an array without any background every distance is
     the array's diagonal, which is larger than any real one.
     """
-    distance = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing.zyx, black_border=False)
+    distance = edt.edt(
+        np.ascontiguousarray(mask), anisotropy=spacing.zyx, black_border=False, parallel=1
+    )
     diagonal = float(np.linalg.norm(np.multiply(mask.shape, spacing.zyx)))
     return np.asarray(np.minimum(distance, diagonal), dtype=np.float32)
 
@@ -199,13 +200,17 @@ def _renumber(seeds: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.unique(seeds, return_inverse=True)[1].reshape(seeds.shape).astype(np.int32)
 
 
-def _grow_cores(mask: Mask, core: Mask, spacing: VoxelSpacing) -> Labels:
-    """Cores grow through core and shell; a shell without any core stays unlabelled."""
+def _grow_cores(mask: Mask, core: Mask, spacing: VoxelSpacing, smallest: float) -> Labels:
+    """Cores grow through core and shell; a shell without any core stays unlabelled.
+
+    A speck of core that gets too little for a spine is none: its neighbors take it.
+    """
     seeds = components(core).astype(np.int32)
     if not core.any():
         return seeds.astype(np.uint32)
     outward_um = inside_distance_um(~core, spacing)
-    return np.asarray(watershed(outward_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+    parts = np.asarray(watershed(outward_um, seeds, mask=mask, connectivity=FULL), np.uint32)  # type: ignore[no-untyped-call]
+    return _without_small_parts(mask, parts, outward_um, smallest)
 
 
 def _replace_parts(labels: Labels, divide: Callable[[Mask, Box], Labels]) -> Labels:

@@ -8,7 +8,6 @@ never enter the result. Free ends are drawn out to the dendrite's surface.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -273,20 +272,32 @@ def _gap_um(
     voxels before the end, so large that it holds the inner half of them. Farther out, a missing
     voxel may as well be beside the tube as beyond its end.
     """
-    tail = voxels_um[along > along.max() - 2 * width_um]
+    tail, last = voxels_um[along > along.max() - 2 * width_um], voxels_um[np.argmax(along)]
     across = _across(tail - tail.mean(axis=0), tangent)
     # A tube as thin as a voxel has no spread; a twentieth of a voxel keeps the inverse finite.
     noise = np.diag(np.square(np.multiply(spacing.zyx, 0.05)))
     covariance = across.T @ across / len(across) + noise
     inverse = np.linalg.inv(covariance)
-    reach_um = 4 * np.sqrt(np.linalg.eigvalsh(covariance)[-1]) + max(spacing.zyx)
-    reach = [range(-n, n + 1) for n in spacing.reach(float(reach_um))]
-    steps = spacing.points_um(np.array(list(itertools.product(*reach))))
+    most = float(np.median(_squares(across, inverse))) + 1e-9
+    off = _across((last - tail.mean(axis=0))[None], tangent)[0]
+    diagonal_um = float(np.linalg.norm(spacing.zyx))
+    spread = np.sqrt(most * np.diag(covariance))
+    low, high = (
+        np.minimum(tangent * diagonal_um, 0) - spread,
+        np.maximum(tangent * diagonal_um, 0) + spread,
+    )
+    steps = _lattice_steps(low - off, high - off, spacing)
     ahead = steps @ tangent
-    steps, ahead = steps[ahead > 1e-9], ahead[ahead > 1e-9]
-    off = _across(voxels_um[np.argmax(along)] + steps - tail.mean(axis=0), tangent)
-    within = _squares(off, inverse) <= np.median(_squares(across, inverse)) + 1e-9
-    return float(ahead[within].min(initial=float(np.linalg.norm(spacing.zyx))))
+    within = _squares(_across(steps, tangent) + off, inverse) <= most
+    return float(ahead[within & (ahead > 1e-9)].min(initial=diagonal_um))
+
+
+def _lattice_steps(low_um: Points, high_um: Points, spacing: VoxelSpacing) -> Points:
+    """Ways from a voxel to all voxels in a box around it, shape (n, 3)."""
+    edges = np.asarray(spacing.zyx)
+    first, last = np.ceil(low_um / edges).astype(int), np.floor(high_um / edges).astype(int)
+    steps = np.indices(np.maximum(last - first + 1, 0)).reshape(3, -1).T + first
+    return spacing.points_um(steps)
 
 
 def _squares(vectors: Points, inverse: Points) -> Points:

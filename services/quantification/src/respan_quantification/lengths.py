@@ -61,8 +61,7 @@ def measure(
     in_neck = share < 0.5
     if neck_um <= 0 or not in_neck.any() or not seen.all():
         return found
-    of_neck = np.maximum(of_all.areas_um2 - of_head.areas_um2, 0)
-    volume_um3 = float((of_neck[1:] + of_neck[:-1]).sum() / 2 * middle.step_um)
+    volume_um3 = int(np.count_nonzero(middle.on_stem & ~head)) * spacing.voxel_volume_um3
     place_um = float(of_all.positions_um[in_neck].mean())
     z, y, x = (float(part) for part in middle.direction_at(place_um))
     return Lengths(

@@ -200,10 +200,10 @@ def _outlines(slices: Mask, in_slice_um: list[float]) -> Field:
     """Signed distance to the outline in each slice, µm; beyond the last slice it falls to a tip."""
     # Distances across slices are made so large that none of them is the smallest.
     edges = (1e6, *in_slice_um)
-    inside = edt.edt(slices.view(np.uint8), anisotropy=edges, parallel=1)
-    outside = edt.edt((~slices).view(np.uint8), anisotropy=edges, parallel=1)
+    # Two labels: from inside to the outside and from outside to the inside at once.
+    apart = edt.edt(slices.view(np.uint8) + np.uint8(1), anisotropy=edges, parallel=1)
     half_um = np.float32(min(in_slice_um) / 2)
-    signed = np.where(slices, inside - half_um, half_um - outside)
+    signed = np.where(slices, apart - half_um, half_um - apart)
     filled = np.asarray(slices.any(axis=(1, 2)))
     full = np.flatnonzero(filled)
     for empty in np.flatnonzero(~filled).tolist():

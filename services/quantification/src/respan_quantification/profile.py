@@ -116,6 +116,10 @@ def middle_line(
     way_um = _way_um(mask, index, starts, base, spacing)
     cap = _cap(index, way_um, starts, spacing)
     walk, inside_um = _walk(mask, base, cap[_middlemost(cap * edges)], spacing)
+    if not len(walk):  # the spine stands on two feet that only its dendrite joins
+        return middle_line(
+            index_zyx, np.all(index_zyx == base_zyx, axis=1), base_zyx, to_dendrite_um, spacing
+        )
     radii = _radii_off(index * edges, walk * edges, inside_um, max(spacing.zyx))
     radii[~np.isfinite(way_um)] = np.inf
     near = radii <= _COURSE_RADII
@@ -355,7 +359,7 @@ def cross_sections(
     high = np.minimum(positions + half, positions[-1])
     volume = _volume_until(np.concatenate([low, high]), along, width)
     areas = (volume[len(low) :] - volume[: len(low)]) / np.maximum(high - low, 1e-12)
-    return Profile(positions, areas * spacing.voxel_volume_um3)
+    return Profile(positions, np.maximum(areas, 0) * spacing.voxel_volume_um3)
 
 
 def _volume_until(positions: Floats, along: Floats, width: Floats) -> Floats:

@@ -29,7 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from respan_common.blocks import Block, grid
-from respan_common.geometry import Box, Zyx, grow
+from respan_common.geometry import Box, Zyx, grow, shape_of
 from respan_common.params import QuantificationParams
 from respan_quantification import (
     assembly,
@@ -49,6 +49,7 @@ from respan_quantification.census import Census, Survey
 from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
 from respan_quantification.growth import grow_tree
+from respan_quantification.objects import Labels
 from respan_quantification.painting import SpineVoxels
 from respan_quantification.places import Image, Shelf
 from respan_quantification.shafts import Lattice, Shafts
@@ -251,13 +252,18 @@ class Recipe:
                 frame=dataclasses.replace(own, outer=box),
                 classes=self._classes(box),
                 dendrites=image.labels(OBJECTS["dendrite"], box),
-                somas=image.labels(OBJECTS["soma"], box),
+                somas=self._somas(box),
                 grey=kept_once(lambda channel: image.grey(channel, box)),
                 channels=image.channels,
                 uncertainty=image.uncertainty(box),
             )
 
         return kept_once(view)
+
+    def _somas(self, box: Box) -> Labels:
+        if self._soma_surface is None:  # most images have none: nothing to read, nothing to hold
+            return np.broadcast_to(np.uint32(0), shape_of(box))
+        return self._image.labels(OBJECTS["soma"], box)
 
     @cached_property
     def _halo(self) -> Zyx:

@@ -45,11 +45,10 @@ _PLACE = (
 
 
 def _shape(part: str, whole: str) -> list[Column]:
-    gone = {"missing": _NO_NECK} if part == "neck" else {}
     small = _NO_NECK if part == "neck" else _SMALL
     flat = _NO_NECK if part == "neck" else _FLAT
     return [
-        replace(column, **gone) if column.missing == NEVER else column
+        replace(column, missing=_NO_NECK) if part == "neck" and column.missing == NEVER else column
         for column in (
             measured(f"{part}_area", "µm²", f"Projection along z of {whole}."),
             measured(f"{part}_vol", "µm³", f"Volume of {whole}: voxels × voxel volume."),

@@ -126,10 +126,12 @@ def main() -> None:
     parser.add_argument("--length", type=float, default=30.0, help="µm")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--anisotropy", type=float, nargs="+", default=[1, 2, 3, 5, 10])
+    parser.add_argument("--phantom", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args()
     print("| phantom | anisotropy | mean | median | 90 % within | worst | wrong branches |")
     print("|---|---|---|---|---|---|---|")
-    for name, kind in KINDS.items():
+    for name in args.phantom:
+        kind = KINDS[name]
         for anisotropy in args.anisotropy:
             errors, wrong = errors_percent(kind, anisotropy, args.count, args.length, args.seed)
             size = np.sort(np.abs(errors))

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.respan_quantification.phantoms import (
@@ -150,3 +151,136 @@ def recoded(classes, scheme):
         inside &= np.roll(heads, 1, axis) & np.roll(heads, -1, axis)
     other[heads], other[inside] = roles["spine_shell"], roles["spine_core"]
     return other
+
+
+def one_spine(spacing=FINE, neck_um=0.6, draw_neck=True):
+    """A dendrite along x with one spine above the middle of it."""
+    scene = Scene((3, 5, 8), spacing).tube((1.5, 1, -1), (1.5, 1, 9), 0.5)
+    scene.ball((1.5, 1.8 + neck_um, 4), 0.3)
+    return scene.tube((1.5, 1, 4), (1.5, 1.8 + neck_um, 4), 0.12, NECK) if draw_neck else scene
+
+
+def test_a_spine_that_a_cut_reaches_waits_and_is_found_in_the_box_it_asks_for():
+    image = Image(one_spine().classes, FINE)
+    left = (slice(0, 30), slice(0, 50), slice(0, 40))
+    _, found = image.find(left, left)
+    assert found.spines.count == 0
+    ((anchor, box),) = found.stragglers
+    frame, again = image.find(box, left, only=[anchor])
+    assert again.spines.anchors.tolist() == [anchor]
+    assert again.stragglers == []
+    assert described(frame, again.spines) == in_one_piece(image)[0]
+
+
+def test_what_remains_cut_is_marked_when_arrays_cannot_grow():
+    image = Image(one_spine().classes, FINE)
+    left = (slice(0, 30), slice(0, 50), slice(0, 40))
+    _, found = image.find(left, left, final=True)
+    assert (found.spines.count, found.stragglers) == (1, [])
+    assert found.spines.complete.tolist() == [False]
+
+
+def test_a_spine_whose_nearest_dendrite_may_be_beyond_the_cut_waits():
+    scene = Scene((3, 6, 8), FINE).tube((1.5, 1, -1), (1.5, 1, 9), 0.4).ball((1.5, 3.2, 4), 0.3)
+    scene.tube((1.5, 5.2, -1), (1.5, 5.2, 9), 0.4)
+    image = Image(scene.classes, FINE)
+    near = (slice(0, 30), slice(0, 42), slice(0, 80))
+    _, found = image.find(near, near)
+    assert (found.spines.count, len(found.stragglers)) == (0, 1)
+
+
+def test_a_seen_neck_is_certain_an_invisible_one_is_not_and_a_missing_one_has_no_quality():
+    def quality(scene, grey=None, **changes):
+        image = Image(scene.classes, FINE, **changes)
+        image.grey = image.grey if grey is None else grey
+        box = Frame.of_whole(image.classes.shape, FINE).outer
+        return image.find(box, box)[1].spines.quality[0]
+
+    bare = one_spine(draw_neck=False)
+    assert quality(one_spine()) == 1
+    assert np.isnan(quality(bare, generate_necks=False))
+    bright = np.where(one_spine().classes > 0, 100, 10)
+    dark = np.where(bare.classes > 0, 100, 10)
+    assert quality(bare, bright) > 0.8
+    assert quality(bare, dark) < 0.5
+    assert quality(bare, np.full(dark.shape, 7)) == 0
+    assert quality(one_spine(neck_um=1.5, draw_neck=False), dark) < quality(bare, dark)
+
+
+def test_paths_that_meet_share_their_voxels_and_the_shorter_gap_is_painted():
+    scene = Scene((3, 6, 8), FINE).tube((1.5, 1, -1), (1.5, 1, 9), 0.5)
+    scene.ball((1.5, 2.9, 3.6), 0.3).ball((1.5, 3.1, 4.4), 0.3)
+    stem = np.zeros(scene.classes.shape, bool)
+    stem[15, 10:27, 40] = True
+    image = Image(scene.classes, FINE)
+    image.grey = np.where((scene.classes > 0) | stem, 500, 10)
+    box = Frame.of_whole(image.classes.shape, FINE).outer
+    spines = image.find(box, box)[1].spines
+    assert list(spines.attached.values()) == ["inferred"] * 2
+    places = [set(map(tuple, spines.paths[n][1:-1].tolist())) for n in (1, 2)]
+    shared = places[0] & places[1]
+    assert shared
+    shorter = int(np.argmin(spines.gaps_um)) + 1
+    assert {int(spines.whole[place]) for place in shared} == {shorter}
+
+
+def test_a_straight_neck_is_preferred_to_a_nearer_dendrite_if_it_is_visible():
+    scene = Scene((3, 6, 8), FINE).tube((1.5, 1, -1), (1.5, 1, 9), 0.4)
+    scene.tube((1.5, 4.1, -1), (1.5, 4.1, 9), 0.4).ball((1.5, 2.8, 4), 0.3)
+    neck = scene.tube_mask((1.5, 1, 4), (1.5, 2.8, 4), 0.15)
+    image = Image(scene.classes, FINE)
+    box = Frame.of_whole(image.classes.shape, FINE).outer
+    own, other = image.dendrites[15, 10, 40], image.dendrites[15, 41, 40]
+    image.grey = np.where(image.classes > 0, 100, 10)
+    assert image.find(box, box)[1].spines.bases[1].dendrite_id == other
+    image.grey = np.where((image.classes > 0) | neck, 70, 10)
+    assert image.find(box, box)[1].spines.bases[1].dendrite_id == own
+
+
+@pytest.mark.parametrize("spacing", [FINE, TENFOLD])
+@pytest.mark.parametrize("across", [(0, 1, 0), (1, 0, 0), (1, 1, 0)])
+@pytest.mark.parametrize("gap_um", [0.5, 2.5])
+def test_spines_between_and_beside_parallel_dendrites_belong_to_the_one_they_stand_on(
+    spacing, across, gap_um
+):
+    unit = np.asarray(across) / np.linalg.norm(across)
+    middle, half = np.array([5.3, 5, 8]), unit * (1.2 + gap_um / 2)
+    along = np.array([0, 0, 1.0])
+    scene = Scene((10, 10, 16), spacing)
+    for side in (-1, 1):
+        foot = middle + side * half
+        scene.tube(foot - 9 * along, foot + 9 * along, 1.2)
+    side_of, stems = [], []
+    sideways = np.cross(unit, along)
+    for number, x in enumerate(np.linspace(-6.5, 6.5, 12)):
+        side = (-1, 1)[number % 2]
+        ways = [sideways, -sideways, side * unit, -side * unit if gap_um > 1 else sideways]
+        foot = middle + side * half + x * along
+        stems.append((foot, foot + 1.85 * ways[number // 2 % 4]))
+        side_of.append(side)
+    for foot, head in stems:
+        scene.ball(head, 0.4).tube(foot, head, 0.15, NECK)
+    image = Image(scene.classes, spacing, min_spine_volume_um3=0.02)
+    box = Frame.of_whole(image.classes.shape, spacing).outer
+    frame, found = image.find(box, box)
+    spines = found.spines
+    right = []
+    for spine, rows in spines.voxels.groups():
+        head = frame.points_um(spines.voxels.index_zyx[rows]).mean(axis=0)
+        stem = int(
+            np.argmin([np.linalg.norm(head + np.array(spacing.zyx) / 2 - s[1]) for s in stems])
+        )
+        foot = (middle + side_of[stem] * half) / spacing.zyx
+        right.append(spines.bases[spine].dendrite_id == image.dendrites[tuple(foot.astype(int))])
+    assert len(right) >= 6
+    assert all(right)
+
+
+def test_spines_at_the_images_faces_are_flagged_or_dropped():
+    scene = Scene((3, 4, 8), FINE).tube((1.5, 1, -1), (1.5, 1, 9), 0.5).ball((1.5, 1.7, 0.1), 0.35)
+    scene.ball((0.1, 1.2, 4), 0.45)
+    box = Frame.of_whole(scene.classes.shape, FINE).outer
+    spines = Image(scene.classes, FINE).find(box, box)[1].spines
+    assert spines.touches_border.tolist() == [True, True]
+    found = Image(scene.classes, FINE, remove_border_spines=True).find(box, box)[1]
+    assert (found.spines.count, found.discarded["discarded_at_border"]) == (1, 1)

@@ -124,12 +124,12 @@ def room_of(
     spacing: VoxelSpacing,
     shape_zyx: Zyx,
 ) -> Box:
-    """Box in which a path may run: from `low` to `high` (inclusive), and half the gap around.
+    """Box in which a path may run: from `low` to `high` (inclusive), half the gap and 1 µm around.
 
     It holds the spine and the nearest dendrite voxel; clipped at the image's faces.
     """
     z, y, x = (slice(int(a), int(b) + 1) for a, b in zip(low_zyx, high_zyx, strict=True))
-    return grow((z, y, x), spacing.reach(0.5 * gap_um + 0.5), shape_zyx)
+    return grow((z, y, x), spacing.reach(0.5 * gap_um + 1.0), shape_zyx)
 
 
 def infer_neck(

@@ -46,6 +46,14 @@ def test_coarse_cells_keep_lengths_and_branches(factor, corner):
     assert np.median(coarse.radius_um) == pytest.approx(np.median(fine.radius_um), rel=0.15)
 
 
+def test_a_part_of_the_voxels_is_enough_for_the_length():
+    voxels, rng = a_fork(), np.random.default_rng(0)
+    radius = np.full(len(voxels), 0.3)
+    every = grow_tree(voxels, radius, (1, 1, 1), voxels, FINE)
+    some = grow_tree(voxels, radius, (1, 1, 1), voxels[rng.random(len(voxels)) < 0.2], FINE)
+    assert some.length_um == pytest.approx(every.length_um, rel=0.01)
+
+
 def test_the_root_is_where_the_soma_is():
     tree = grown(a_fork(), FINE, contact=Contact((15, 110, 119), 4, 0.2))
     assert (tree.soma_id, tree.soma_gap_um) == (4, 0.2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -314,14 +314,16 @@ def _read_attributes(folder: Path) -> dict[str, Any]:
     return dict(content.get("attributes", {}))
 
 
+@cache
+def _context() -> Any:
+    """One pool of decoded chunks per process, however many arrays are open."""
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+
+
 def _open_for_reading(folder: Path, driver: str = "zarr3") -> Any:
-    spec = {
-        "driver": driver,
-        "kvstore": {"driver": "file", "path": f"{folder}/"},
-        "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
-    }
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{folder}/"}}
     try:
-        return tensorstore.open(spec, read=True, open=True).result()
+        return tensorstore.open(spec, context=_context(), read=True, open=True).result()
     except (ValueError, OSError) as error:
         raise VolumeFormatError(f"{folder} cannot be opened as a Zarr array: {error}") from error
 

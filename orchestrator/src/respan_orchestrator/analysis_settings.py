@@ -218,6 +218,10 @@ def translate(entries: Iterable[Entry], source: Path) -> AnalysisSettings:
     segmentation = _validated(work, "Segmentation", SegmentationParams)
     quantification = _validated(work, "Quantification", QuantificationParams)
     shape_rules = _shape_rules(work)
+    mips = work.value("Analysis", "validation_mips", True)
+    if mips and "distance_maps" not in quantification.model_fields_set:
+        # Two of the eight channels of RESPAN's projections.
+        quantification = quantification.model_copy(update={"distance_maps": True})
     raise_problems(work.problems, str(source))
     return AnalysisSettings(
         source=source,
@@ -229,7 +233,7 @@ def translate(entries: Iterable[Entry], source: Path) -> AnalysisSettings:
         voxel_size_from=work.value("Parameters", "voxel_size_from"),
         axes=work.value("Parameters", "axes", ""),
         restored_as_tiff=work.value("Analysis", "validation_format", "tif").lower() == "tif",
-        validation_mips=work.value("Analysis", "validation_mips", True),
+        validation_mips=mips,
         validation_volumes=work.value(
             "Analysis", "validation_volumes", work.value("Analysis", "additional_data", False)
         ),

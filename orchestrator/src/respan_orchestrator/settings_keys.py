@@ -180,7 +180,9 @@ KEYS: dict[str, dict[str, Key]] = {
             text_or_none, "`tif`: restored images are also written as TIFF; else they are not."
         ),
         "validation_mips": Key(
-            switch, "RESPAN's tick `Save validation data`: Validation_MIPs; the default is True."
+            switch,
+            "RESPAN's tick `Save validation data`: Validation_MIPs, with distance maps; "
+            "the default is True.",
         ),
         "validation_volumes": Key(
             switch, "Validation_Vols, the same channels in 3D; the default is False."
@@ -191,8 +193,7 @@ KEYS: dict[str, dict[str, Key]] = {
         ),
         "additional_data": Key(
             switch,
-            "RESPAN's tick `Additional data`: True also writes Validation_Vols with distances, and "
-            "Spine_Meshes.",
+            "RESPAN's tick `Additional data`: True also writes Validation_Vols and Spine_Meshes.",
         ),
         "GPU_block_size": _unused("block sizes follow from the memory that is there"),
         "erode_shape": _unused(

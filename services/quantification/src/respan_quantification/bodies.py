@@ -118,8 +118,31 @@ def _middle(number: int, rows: slice, spines: Spines, frame: Frame) -> Middle:
     roots = (apart <= 1) & (nearest.ids[rows] == base.dendrite_id)
     voxel = np.asarray(base.voxel_zyx)
     way_um = (np.asarray(base.dendrite_zyx) - voxel) * np.asarray(frame.spacing.zyx)
-    corner = frame.corner
-    return middle_line(index + corner, roots, voxel + corner, way_um, frame.spacing)
+    corner, spacing = frame.corner, frame.spacing
+    seen = spines.attached[number] == "seen"
+    foot_um = _foot_um(index[roots] + corner, nearest.index_zyx[rows][roots] + corner, spacing)
+    return middle_line(
+        index + corner, roots, voxel + corner, way_um, spacing, foot_um if seen else None
+    )
+
+
+def _foot_um(
+    index: NDArray[np.integer], dendrite: NDArray[np.integer], spacing: VoxelSpacing
+) -> NDArray[np.float64] | None:
+    """Halfway between the middle one of touching voxels and the dendrite's voxel.
+
+    Of several that are equally near the middle, the mean: a mirrored image must not have its
+    spines elsewhere.
+    """
+    if not len(index):
+        return None
+    edges = np.asarray(spacing.zyx)
+    points = (index - index[0]) * edges
+    off_um = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    way_um = np.linalg.norm((dendrite - index) * edges, axis=1)
+    central = off_um <= off_um.min() + 1e-6
+    central &= way_um <= way_um[central].min() + 1e-6
+    return np.asarray((index[central] + dendrite[central]).mean(axis=0) / 2 * edges)
 
 
 def _ends(middle: Middle) -> dict[str, float | str]:

@@ -87,6 +87,7 @@ def middle_line(
     base_zyx: NDArray[np.integer],
     to_dendrite_um: Floats,
     spacing: VoxelSpacing,
+    foot_um: Floats | None = None,
 ) -> Middle:
     """Middle line of one spine.
 
@@ -101,6 +102,8 @@ def middle_line(
     to_dendrite_um : float array, shape (3,)
         From that voxel's center to that of the dendrite's nearest voxel. The line begins halfway
         if they touch, otherwise on the voxel's side.
+    foot_um : float array, shape (3,), optional
+        Where the line begins, if that is known better.
 
     Returns
     -------
@@ -124,7 +127,8 @@ def middle_line(
     radii[~np.isfinite(way_um)] = np.inf
     near = radii <= _COURSE_RADII
     start_um = to_dendrite_um / 2 if roots.any() else _to_side(to_dendrite_um, spacing)
-    ends = base * edges + start_um, cap.mean(axis=0) * edges
+    foot = base * edges + start_um if foot_um is None else foot_um - corner * edges
+    ends = foot, cap.mean(axis=0) * edges
     line = _course(ends, index[near] * edges, way_um[near], (walk * edges, inside_um), spacing)
     middle = _placed(line, index * edges, np.isfinite(way_um), spacing)
     return replace(

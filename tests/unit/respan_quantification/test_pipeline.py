@@ -17,7 +17,7 @@ from tests.unit.respan_quantification.phantoms import (
 )
 
 from respan_common.geometry import VoxelSpacing
-from respan_quantification import columns
+from respan_quantification import columns, pipeline
 
 
 def the_spine(scene, **changes):
@@ -285,6 +285,16 @@ def test_cutting_the_image_into_blocks_changes_nothing(crowded, block_zyx, schem
         one.recipe.write_swc(tmp_path / name)
     swc = [(tmp_path / name / "dendrites.swc").read_text() for name in ("whole", "cut")]
     assert swc[0] == swc[1]
+
+
+def test_cutting_blocks_into_tiles_changes_nothing(crowded, monkeypatch):
+    whole = quantified(crowded.classes, FINE, meshes=True)
+    monkeypatch.setattr(pipeline, "TILE", (16, 16, 40))
+    cut = quantified(crowded.classes, FINE, meshes=True, block_zyx=(32, 32, 80))
+    pd.testing.assert_frame_equal(cut.spine_table, whole.spine_table)
+    for name, labels in whole.labels.items():
+        assert (cut.labels[name] == labels).all(), name
+    assert cut.image.meshes.keys() == whole.image.meshes.keys()
 
 
 def test_meshes_and_distances_come_on_request():

@@ -124,7 +124,8 @@ class NumpyArrays(Arrays):
     ) -> NDArray[np.float32]:
         return np.asarray(
             edt.edt(
-                np.ascontiguousarray(mask),
+                # Three times as fast for bytes as for the same memory called bool.
+                np.ascontiguousarray(mask).view(np.uint8),
                 anisotropy=spacing.zyx,
                 black_border=False,
                 parallel=self._threads,

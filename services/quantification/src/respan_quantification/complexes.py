@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from respan_common.params import QuantificationParams
 from respan_quantification import instances, necks
 from respan_quantification.classes import HEAD_ROLES, ClassImage, Mask
 from respan_quantification.frame import Frame
-from respan_quantification.objects import Labels
+from respan_quantification.objects import Labels, components
 
 FATES = ("kept", "too_small", "too_large", "at_border")
 """What can become of a putative spine here; later it may also be too far from any dendrite."""
@@ -82,7 +81,7 @@ def find_complexes(classes: ClassImage, frame: Frame, params: QuantificationPara
     """All complexes that a block sees."""
     heads = classes.mask(*HEAD_ROLES)
     both = heads | classes.mask("neck") if classes.has("neck") else heads
-    labels = _components(both)
+    labels = components(both)
     linear = np.flatnonzero(both)
     ids = labels.ravel()[linear].astype(np.int64)
     order = np.argsort(ids, kind="stable")
@@ -93,7 +92,7 @@ def find_complexes(classes: ClassImage, frame: Frame, params: QuantificationPara
     is_head = heads.ravel()[linear]
     pieces = ids
     if both is not heads:
-        pieces = np.where(is_head, _components(heads).ravel()[linear], 0).astype(np.int64)
+        pieces = np.where(is_head, components(heads).ravel()[linear], 0).astype(np.int64)
     largest = np.zeros(len(low), dtype=np.int64)
     np.maximum.at(largest, ids[is_head], np.bincount(pieces)[pieces[is_head]])
     return Complexes(
@@ -107,10 +106,6 @@ def find_complexes(classes: ClassImage, frame: Frame, params: QuantificationPara
         is_cut=_is_cut(low, high, frame),
         stands=largest * frame.spacing.voxel_volume_um3 >= params.min_spine_volume_um3,
     )
-
-
-def _components(mask: Mask) -> Labels:
-    return np.asarray(cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32))
 
 
 def _extents(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing, Zyx, grow
+from respan_quantification.arrays import inside_distance
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels, Voxels
 from respan_quantification.tree import Tree
@@ -47,8 +47,7 @@ def to_dendrite_um(dendrites: Labels, frame: Frame, reach_um: float) -> NDArray[
         have.start <= need.start and need.stop <= have.stop
         for have, need in zip(frame.outer, needed, strict=True)
     ), f"{frame.outer} does not hold the halo {needed}"
-    outside = np.ascontiguousarray(dendrites == 0).view(np.uint8)
-    far = edt.edt(outside, anisotropy=frame.spacing.zyx, black_border=False, parallel=1)
+    far = inside_distance(dendrites == 0, frame.spacing)
     return np.asarray(
         np.round(np.minimum(far[frame.inner_in_outer], reach_um), _DECIMALS), np.float32
     )

@@ -55,6 +55,8 @@ def split(
     if not len(along) or np.isnan(along).all():
         return None
     voxel_um = float(middle.width_um[seen].mean())
+    if voxel_um <= 0:  # a line without a length has no stretches to tell apart
+        return None
     side_um = float(np.sqrt(spacing.voxel_volume_um3 / voxel_um))
     begin_um = max(float(np.nanmin(along)) - voxel_um / 2, 0.0)
     wide_um = max(voxel_um, *(2 * edge for edge in spacing.zyx))

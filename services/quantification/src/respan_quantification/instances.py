@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -19,6 +18,7 @@ from skimage.segmentation import watershed
 
 from respan_common.geometry import Box, VoxelSpacing, grow
 from respan_common.params import QuantificationParams
+from respan_quantification.arrays import inside_distance
 from respan_quantification.classes import Mask
 from respan_quantification.objects import Labels, boxes, components
 from respan_quantification.waists import Waist, halves, waist
@@ -189,9 +189,7 @@ def inside_distance_um(mask: Mask, spacing: VoxelSpacing) -> NDArray[np.float32]
     The array's faces are not background. In an array without any background every distance is
     the array's diagonal, which is larger than any real one.
     """
-    distance = edt.edt(
-        np.ascontiguousarray(mask), anisotropy=spacing.zyx, black_border=False, parallel=1
-    )
+    distance = inside_distance(mask, spacing)
     diagonal = float(np.linalg.norm(np.multiply(mask.shape, spacing.zyx)))
     return np.asarray(np.minimum(distance, diagonal), dtype=np.float32)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cc3d
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.geometry import Box, VoxelSpacing
+from respan_quantification.arrays import components26
 
 Labels = NDArray[np.uint32]
 
@@ -22,13 +22,9 @@ def components(mask: NDArray[np.bool_]) -> Labels:
     stack with coarse z steps has no other contact from one slice to the next.
     """
     try:
-        return _components(mask)
+        return components26(mask)
     except RuntimeError:  # cc3d 4.1 reserves too few numbers for a lattice of dots in one plane
-        return _components(np.pad(mask, (0, 1)))[tuple(slice(size) for size in mask.shape)]
-
-
-def _components(mask: NDArray[np.bool_]) -> Labels:
-    return np.asarray(cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32))
+        return components26(np.pad(mask, (0, 1)))[tuple(slice(size) for size in mask.shape)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ any process can do any piece, in any order:
 survey      components of dendrites and somas in each block
 merge       which of them are one object; small dendrites are dropped
 paint       label images of dendrites and somas; the somas' surfaces
-objects     each block's spines, measured; what the dendrites' trees are made from
+objects     each tile's spines, measured; what the dendrites' trees are made from
 trees       each dendrite's centerline, and the places of its spines on it
 assemble    final ids of the spines; all tables
 write       label images of spines and centerlines
@@ -67,6 +67,10 @@ looked at once more, in their own surroundings."""
 OBJECTS = {"dendrite": "labels/dendrites", "soma": "labels/soma"}
 """Roles whose connected components are objects, and where these are painted."""
 
+TILE: Zyx = (64, 256, 256)
+"""Most voxels in which spines are looked for at once. What that takes is held for them and a halo:
+this decides how much memory a process needs. Label images are written in whole blocks."""
+
 DISTANCES = "distances"
 """Image group with the distances to the dendrite and along it."""
 
@@ -86,6 +90,7 @@ class Recipe:
     def __init__(self, image: Image, shelf: Shelf, params: QuantificationParams) -> None:
         self._image, self._shelf, self._params = image, shelf, params
         self._blocks = grid(image.shape_zyx, image.block_zyx)
+        self._tiles = grid(image.shape_zyx, _tile(image.block_zyx))
 
     def pieces(self, step: str) -> list[int]:
         """Numbers of a step's pieces; those of "trees" are known after "merge"."""
@@ -93,7 +98,7 @@ class Recipe:
             return [0]
         if step == "trees":
             return list(range(1, self._dendrites.count + 1))
-        return [block.number for block in self._blocks]
+        return [part.number for part in (self._tiles if step == "objects" else self._blocks)]
 
     def do(self, step: str, piece: int) -> None:
         """Do one piece of a step."""
@@ -104,8 +109,8 @@ class Recipe:
         names = [field.name for field in dataclasses.fields(ImageTables)]
         found = ImageTables(**{name: self._shelf.load_table(name, 0) for name in names})
         discarded: Counter[str] = Counter()
-        for block in self._blocks:
-            counts = self._shelf.load("discarded", block.number)
+        for tile in self._tiles:
+            counts = self._shelf.load("discarded", tile.number)
             discarded.update({name: float(count) for name, count in counts.items()})
         return Summary(
             found,
@@ -139,7 +144,7 @@ class Recipe:
             lookup = self._shelf.load(f"ids-{role}", number)["ids"]
             painted[role] = census.paint(classes.mask(role), frame, lookup)
             self._image.write(group, block.inner, painted[role])
-        frame = self._frame(number, (1, 1, 1))
+        frame = self._frame(block, (1, 1, 1))
         # Beyond the block no ids are known yet; a mask is enough to see which voxels are outermost.
         mask = self._classes(frame.outer).mask("soma").astype(np.uint32)
         surface = somas.soma_surface(mask, frame)
@@ -149,7 +154,8 @@ class Recipe:
 
     def _objects(self, number: int) -> None:
         spacing, shape = self._image.spacing, self._image.shape_zyx
-        frame, look = self._frame(number, self._halo), self._look(number)
+        tile = self._tiles[number]
+        frame, look = self._frame(tile, self._halo), self._look(tile)
         view = look(grow(frame.outer, block_spines.margin(spacing, self._params), shape))
         own = shafts.gather(view.dendrites, view.somas, view.frame, self._lattices)
         self._shelf.save("shafts", number, own.arrays())
@@ -179,7 +185,7 @@ class Recipe:
 
     def _assemble(self, _: int) -> None:
         numbers = range(1, self._dendrites.count + 1)
-        found = [self._shelf.load_table("found", block.number) for block in self._blocks]
+        found = [self._shelf.load_table("found", tile.number) for tile in self._tiles]
         told = Told(
             found,
             [self._shelf.load_table("placed", number) for number in numbers],
@@ -194,13 +200,13 @@ class Recipe:
         )
         for name, table in made.named().items():
             self._shelf.save_table(name, 0, table)
-        for block, ids in zip(self._blocks, assembly.final_ids(found), strict=True):
-            self._shelf.save("final-ids", block.number, {"ids": ids})
+        for tile, ids in zip(self._tiles, assembly.final_ids(found), strict=True):
+            self._shelf.save("final-ids", tile.number, {"ids": ids})
 
     def _write(self, number: int) -> None:
         inner, shape = self._blocks[number].inner, self._image.shape_zyx
         near = grow(inner, self._image.block_zyx, shape)
-        voxels = SpineVoxels.joined(self._spine_voxels(other) for other in self._blocks_at(near))
+        voxels = SpineVoxels.joined(self._spine_voxels(tile) for tile in self._tiles_at(near))
         for name, labels in painting.spine_labels(voxels, inner, shape).items():
             self._image.write(f"labels/{name}", inner, labels)
         drawn = (
@@ -209,15 +215,17 @@ class Recipe:
         )
         skeleton = painting.skeleton_labels(drawn, inner, shape)
         self._image.write("labels/skeleton", inner, skeleton)
-        ids = self._shelf.load("final-ids", number)["ids"]
-        for own, part, mesh in mesh_parts.unpacked(self._shelf.load("meshes", number)):
-            self._image.write_mesh(part, int(ids[own]), mesh)
+        for tile in self._tiles_at(inner):
+            ids = self._shelf.load("final-ids", tile)["ids"]
+            for own, part, mesh in mesh_parts.unpacked(self._shelf.load("meshes", tile)):
+                self._image.write_mesh(part, int(ids[own]), mesh)
         if self._params.distance_maps:
             self._write_distances(number)
 
     def _write_distances(self, number: int) -> None:
         reach_um = self._params.max_spine_distance_um
-        frame = self._frame(number, distances.halo(reach_um, self._image.spacing))
+        halo = distances.halo(reach_um, self._image.spacing)
+        frame = self._frame(self._blocks[number], halo)
         dendrites = self._image.labels(OBJECTS["dendrite"], frame.outer)
         own = dendrites[frame.inner_in_outer]
         trees = {int(n): self._tree(int(n)) for n in np.unique(own) if n}
@@ -240,13 +248,13 @@ class Recipe:
         outer = census.survey_box(block.inner, self._image.shape_zyx)
         return Frame(outer, block.inner, self._image.shape_zyx, self._image.spacing)
 
-    def _frame(self, number: int, halo_zyx: Zyx) -> Frame:
-        inner, shape = self._blocks[number].inner, self._image.shape_zyx
+    def _frame(self, own: Block, halo_zyx: Zyx) -> Frame:
+        inner, shape = own.inner, self._image.shape_zyx
         return Frame(grow(inner, halo_zyx, shape), inner, shape, self._image.spacing)
 
-    def _look(self, number: int) -> Look:
-        """Shows any box of the image, in the frame of a block."""
-        image, own = self._image, self._frame(number, (0, 0, 0))
+    def _look(self, tile: Block) -> Look:
+        """Shows any box of the image, in the frame of a tile."""
+        image, own = self._image, self._frame(tile, (0, 0, 0))
 
         def view(box: Box) -> View:
             return View(
@@ -298,7 +306,7 @@ class Recipe:
     @cached_property
     def _soma_balls(self) -> dict[int, Soma]:
         parts = [
-            SomaMoments(**self._shelf.load("soma-moments", block.number)) for block in self._blocks
+            SomaMoments(**self._shelf.load("soma-moments", tile.number)) for tile in self._tiles
         ]
         return somas.soma_balls(parts, self._image.spacing)
 
@@ -347,7 +355,7 @@ class Recipe:
         lattice, spacing = self._lattices[dendrite], self._image.spacing
         parts = [
             Shafts.of_arrays(self._shelf.load("shafts", number)).part(dendrite)
-            for number in self._blocks_at(self._dendrites.box(dendrite))
+            for number in self._tiles_at(self._dendrites.box(dendrite))
         ]
         shaft = shafts.merge_shafts(parts, lattice, spacing, self._image.shape_zyx)
         return grow_tree(
@@ -377,7 +385,7 @@ class Recipe:
     def _spines_of(self, dendrite: int) -> pd.DataFrame:
         """Its spines; their anchors may lie a block away from it."""
         around = grow(self._dendrites.box(dendrite), self._image.block_zyx, self._image.shape_zyx)
-        tables_near = [self._shelf.load_table("found", n) for n in self._blocks_at(around)]
+        tables_near = [self._shelf.load_table("found", n) for n in self._tiles_at(around)]
         table = pd.concat(tables_near, ignore_index=True)
         return table[table["dendrite_id"] == dendrite].reset_index(drop=True)
 
@@ -387,15 +395,24 @@ class Recipe:
         own = np.asarray(kept["ids"])
         return SpineVoxels(kept["linear"], ids[own], kept["part"], kept["gap_um"][own])
 
-    def _blocks_at(self, box: Box) -> list[int]:
-        """Numbers of the blocks that own voxels of a box."""
-        return [block.number for block in self._blocks if _overlap(block.inner, box)]
+    def _tiles_at(self, box: Box) -> list[int]:
+        """Numbers of the tiles that own voxels of a box."""
+        return [tile.number for tile in self._tiles if _overlap(tile.inner, box)]
 
     def _dendrites_at(self, box: Box) -> list[int]:
         known = self._dendrites
         low, high = [part.start for part in box], [part.stop for part in box]
         inside = np.all((known.low < high) & (known.high > low), axis=1)
         return [int(number) for number in np.flatnonzero(inside) if number]
+
+
+def _tile(block_zyx: Zyx) -> Zyx:
+    """Voxels of a tile: a block is cut where it is larger than a tile should be."""
+    z, y, x = (
+        block // -(-block // most) if block % -(-block // most) == 0 else block
+        for block, most in zip(block_zyx, TILE, strict=True)
+    )
+    return (z, y, x)
 
 
 def _overlap(one: Box, other: Box) -> bool:

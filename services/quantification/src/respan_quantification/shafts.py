@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import edt
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.geometry import Box, VoxelSpacing, Zyx, grow, relative
 from respan_quantification import contacts
+from respan_quantification.arrays import inside_distance
 from respan_quantification.census import Census
 from respan_quantification.contacts import Contacts, find_contacts
 from respan_quantification.frame import Frame
@@ -289,7 +289,7 @@ def _depths_um(dendrites: Labels, tight: Box, frame: Frame, reach_um: float) -> 
     start = [part.start for part in frame.inner_in_outer]
     z, y, x = (slice(a + t.start, a + t.stop) for a, t in zip(start, tight, strict=True))
     around = grow((z, y, x), frame.spacing.reach(reach_um), dendrites.shape)
-    depth = edt.edt(dendrites[around] > 0, anisotropy=frame.spacing.zyx, black_border=False)
+    depth = inside_distance(dendrites[around] > 0, frame.spacing)
     return np.asarray(np.minimum(depth[relative((z, y, x), around)], np.float32(reach_um)))
 
 

@@ -75,7 +75,7 @@ def run(job: QuantificationJob, report: Reporter) -> StageRecord:
             )
         )
         walk.lead()
-        return _publish(site, image.channels, draft, report)
+        return _publish(site, image.channels, walk.warning, draft, report)
 
 
 def _refuse_the_impossible(job: QuantificationJob, raw: Volume, classes: Volume) -> None:
@@ -110,7 +110,9 @@ def _begin(draft: Draft, image: StoredImage, params: QuantificationParams) -> No
         )
 
 
-def _publish(site: Site, channels: int, draft: Draft, report: Reporter) -> StageRecord:
+def _publish(
+    site: Site, channels: int, warning: str, draft: Draft, report: Reporter
+) -> StageRecord:
     # Only a worker computes: the server names this stage without loading the libraries.
     from respan_quantification.parquet import write_tables
 
@@ -118,7 +120,8 @@ def _publish(site: Site, channels: int, draft: Draft, report: Reporter) -> Stage
     summary = recipe.summary()
     write_tables(summary.tables.named(), channels, draft.table)
     recipe.write_swc(draft.file("skeletons/dendrites.swc").parent)
-    record = draft.publish(summary.numbers, summary.warnings)
+    warnings = [*([warning] if warning else []), *summary.warnings]
+    record = draft.publish(summary.numbers, warnings)
     report.progress(1000, 1000)
     logger.info(
         "quantified %s: %d spines on %d dendrites in %.1f s",

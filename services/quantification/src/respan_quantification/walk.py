@@ -185,6 +185,7 @@ class Walk:
         self._site, self._report = site, report
         worthwhile = int(np.prod(shape_zyx)) // _VOXELS_PER_PROCESS
         self._crew = Crew(prepare, site, min(site.runtime.thread_count, max(worthwhile, 1)))
+        self.warning = compute_on(site)
 
     def __enter__(self) -> Walk:
         return self
@@ -234,6 +235,7 @@ class Walk:
 def prepare(site: Site) -> Work:
     """Make a process ready to do any piece of a site's work."""
     recipe, parts = recipe_for(site), site.parts
+    compute_on(site)
 
     def do(step: str, piece: int) -> None:
         with parts.claimed(step, piece) as mine:
@@ -242,6 +244,13 @@ def prepare(site: Site) -> Work:
                 parts.mark_done(step, piece)
 
     return do
+
+
+def compute_on(site: Site) -> str:
+    """Have this process compute on the site's device; a warning if that cannot be."""
+    from respan_quantification import arrays  # only who computes loads the libraries
+
+    return arrays.compute_on(site.runtime.device)
 
 
 def recipe_for(site: Site) -> Recipe:

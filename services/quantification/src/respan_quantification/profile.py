@@ -354,7 +354,8 @@ def cross_sections(
         Default: what a voxel covers.
     """
     positions = middle.positions_um
-    chosen = chosen & middle.on_stem
+    # On a line without a length, voxels cover no stretch.
+    chosen = chosen & middle.on_stem & (middle.width_um > 0)
     along, width = middle.along_um[chosen], middle.width_um[chosen]
     if not len(along):
         return Profile(positions, np.zeros(len(positions)))

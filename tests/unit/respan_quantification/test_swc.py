@@ -5,7 +5,7 @@ import pytest
 from tests.unit.respan_quantification.dendrite_phantoms import FINE, ball, grown, line, tube, union
 
 from respan_quantification.growth import Contact
-from respan_quantification.swc import Heads, Soma, SwcFile, swc_text, write_single_files
+from respan_quantification.swc import Heads, Soma, SwcFile, write_single_files
 from respan_quantification.tree import Tree
 
 CELL = {5: Soma((3.0, 4.0, 7.0), 1.5)}
@@ -27,6 +27,14 @@ def samples(text):
     return [line.split() for line in text.splitlines() if not line.startswith("#")]
 
 
+def written(folder, trees, somas):
+    """Text of a file of these trees."""
+    file = SwcFile(folder / "all.swc", somas)
+    for number, tree in trees.items():
+        file.add(number, tree)
+    return (folder / "all.swc").read_text()
+
+
 def read_strictly(path, capfd):
     """Read with both libraries; any warning of theirs fails the test."""
     morphio, neurom = pytest.importorskip("morphio"), pytest.importorskip("neurom")
@@ -41,38 +49,30 @@ def read_strictly(path, capfd):
     return morphology, neuron, neurom
 
 
-def test_somas_come_first_and_parents_before_children():
-    rows = samples(swc_text({1: a_fork(), 2: a_line(soma_id=5)}, CELL))
+def test_somas_come_first_and_parents_before_children(tmp_path):
+    rows = samples(written(tmp_path, {1: a_fork(), 2: a_line(soma_id=5)}, CELL))
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
     assert all(int(row[6]) == -1 or 0 < int(row[6]) < int(row[0]) for row in rows)
     assert [row[1] for row in rows if row[6] == "-1"] == ["1", "3"]
 
 
-def test_dendrites_hang_on_their_soma():
-    rows = samples(swc_text({1: a_line(5), 2: a_line(5)}, CELL))
+def test_dendrites_hang_on_their_soma(tmp_path):
+    rows = samples(written(tmp_path, {1: a_line(5), 2: a_line(5)}, CELL))
     assert rows[0] == ["1", "1", "7.0000", "4.0000", "3.0000", "1.5000", "-1"]
     assert sum(row[6] == "1" for row in rows) == 2
 
 
-def test_coordinates_are_x_y_z_in_micrometers():
+def test_coordinates_are_x_y_z_in_micrometers(tmp_path):
     tree = Tree(np.array([[1, 2, 3.0]]), np.array([-1]), np.array([0.5]))
-    assert samples(swc_text({1: tree}, {})) == [
+    assert samples(written(tmp_path, {1: tree}, {})) == [
         ["1", "3", "3.0000", "2.0000", "1.0000", "0.5000", "-1"]
     ]
 
 
-def test_an_empty_image_has_a_header_only():
-    text = swc_text({}, {})
+def test_an_empty_image_has_a_header_only(tmp_path):
+    text = written(tmp_path, {}, {})
     assert samples(text) == []
     assert text.startswith("#")
-
-
-def test_a_file_takes_one_tree_after_the_other(tmp_path):
-    trees = {1: a_line(5), 2: a_fork(), 3: a_line(5)}
-    file = SwcFile(tmp_path / "all.swc", CELL)
-    for number, tree in trees.items():
-        file.add(number, tree)
-    assert (tmp_path / "all.swc").read_text() == swc_text(trees, CELL)
 
 
 def test_a_dendrite_without_a_soma_is_read_without_a_warning(tmp_path, capfd):

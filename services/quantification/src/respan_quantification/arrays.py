@@ -12,8 +12,8 @@ Work on many steps keeps its arrays where they are:
     inside_um = arrays.to_host(arrays.inside_distance(mask, spacing))
 
 Arrays stay where they are until `to_host`; between the calls, plain operators and `arrays.xp` (the
-module NumPy or CuPy) work on them alike. Counts and ids agree exactly; distances, blurred values
-and sums to the rounding of single or double precision, as a GPU adds in another order.
+module NumPy or CuPy) work on them alike. Ids agree exactly, distances to the rounding of single
+precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
 from respan_common.geometry import VoxelSpacing
 
@@ -34,9 +33,6 @@ WORTHWHILE = 2**18
 
 Array = Any
 """An array of the module in use: numpy.ndarray or cupy.ndarray."""
-
-_TRUNCATE = 3.0
-"""A blur reaches this many standard deviations."""
 
 
 class Arrays(ABC):
@@ -67,25 +63,6 @@ class Arrays(ABC):
         return self._inside_distance(mask, spacing)
 
     @abstractmethod
-    def blur(self, values: Array, sigma_um: float, spacing: VoxelSpacing) -> Array:
-        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
-
-    def counts(self, labels: Array, largest: int) -> Array:
-        """Voxels (int64) of each id from 0 to `largest`."""
-        return self.xp.bincount(labels.ravel(), minlength=largest + 1).astype(np.int64)
-
-    def sums(self, values: Array, labels: Array, largest: int) -> Array:
-        """Sum (float64) of the values of each id from 0 to `largest`; 0 for absent ones."""
-        weights = values.ravel().astype(np.float64)
-        return self.xp.bincount(labels.ravel(), weights=weights, minlength=largest + 1)
-
-    def maxima(self, values: Array, labels: Array, largest: int) -> Array:
-        """Largest value (float64) of each id from 0 to `largest`; NaN for absent ones."""
-        table = self.xp.full(largest + 1, -np.inf)
-        self.xp.maximum.at(table, labels.ravel(), values.ravel().astype(np.float64))
-        return self.xp.where(self.counts(labels, largest) > 0, table, np.nan)
-
-    @abstractmethod
     def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array: ...
 
 
@@ -110,14 +87,6 @@ class NumpyArrays(Arrays):
         if not whole.size:
             return np.zeros(whole.shape, np.uint32)
         return np.asarray(cc3d.connected_components(whole, connectivity=26, out_dtype=np.uint32))
-
-    def blur(
-        self, values: NDArray[Any], sigma_um: float, spacing: VoxelSpacing
-    ) -> NDArray[np.float32]:
-        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
-        sigma = [sigma_um / edge for edge in spacing.zyx]
-        grey = values.astype(np.float32)
-        return np.asarray(ndi.gaussian_filter(grey, sigma, mode="nearest", truncate=_TRUNCATE))
 
     def _inside_distance(
         self, mask: NDArray[np.bool_], spacing: VoxelSpacing
@@ -155,12 +124,6 @@ class CupyArrays(Arrays):
         """26-connected components as uint32 labels, 1..N in the raster order of first voxels."""
         # CuPy's root of a component is its smallest raster number, and roots are sorted.
         return self._ndi.label(mask, structure=np.ones((3, 3, 3)))[0].astype(np.uint32)
-
-    def blur(self, values: Array, sigma_um: float, spacing: VoxelSpacing) -> Array:
-        """Gaussian blur (float32) of some µm, alike along all axes; the outermost values go on."""
-        sigma = [sigma_um / edge for edge in spacing.zyx]
-        grey = values.astype(np.float32)
-        return self._ndi.gaussian_filter(grey, sigma, mode="nearest", truncate=_TRUNCATE)
 
     def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array:
         return self._ndi.distance_transform_edt(mask, sampling=spacing.zyx, float64_distances=False)
@@ -219,9 +182,3 @@ def inside_distance(mask: NDArray[np.bool_], spacing: VoxelSpacing) -> NDArray[n
     """µm from each voxel of a NumPy array to the nearest one outside the mask."""
     arrays = arrays_for(mask.size)
     return arrays.to_host(arrays.inside_distance(arrays.from_host(mask), spacing))
-
-
-def blur(values: NDArray[Any], sigma_um: float, spacing: VoxelSpacing) -> NDArray[np.float32]:
-    """Gaussian blur of a NumPy array by some µm."""
-    arrays = arrays_for(values.size)
-    return arrays.to_host(arrays.blur(arrays.from_host(values), sigma_um, spacing))

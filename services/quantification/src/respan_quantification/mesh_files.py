@@ -1,14 +1,13 @@
-"""Meshes as files: one spine as OBJ or PLY, an image's as a Neuroglancer folder or one GLB.
+"""Meshes as files: one spine as OBJ or PLY, an image's as a Neuroglancer folder.
 
 A Neuroglancer folder (precomputed, single resolution) holds any number of meshes, and more can be
-added at any time, so that blocks need not know one another. A GLB file holds all of them at once:
-for small images.
+added at any time, so that blocks need not know one another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,6 @@ def write_mesh(mesh: Mesh, path: Path) -> None:
     """Write one mesh in the format that the file's suffix names (.obj, .ply, .stl, .glb); µm."""
     path.parent.mkdir(parents=True, exist_ok=True)
     as_trimesh(mesh).export(path)
-
-
-def write_glb(meshes: Mapping[str, Mesh], path: Path) -> None:
-    """Write named meshes into one binary glTF file; µm, so that a viewer's meter is one µm."""
-    scene = trimesh.Scene({name: as_trimesh(mesh) for name, mesh in meshes.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scene.export(path)  # type: ignore[no-untyped-call]
 
 
 def write_precomputed(meshes: Iterable[tuple[int, Mesh]], folder: Path) -> None:

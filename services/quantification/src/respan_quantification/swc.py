@@ -114,21 +114,6 @@ def write_single_files(
     return paths
 
 
-def swc_text(trees: Mapping[int, Tree], somas: Mapping[int, Soma]) -> str:
-    """All somas and dendrites of an image; an empty image gives the header alone."""
-    lines = [*HEADER]
-    sample_of_soma: dict[int, int] = {}
-    for number, soma in somas.items():
-        sample_of_soma[number] = len(sample_of_soma) + 1
-        lines.append(_line(sample_of_soma[number], SOMA, soma.center_um, soma.radius_um, -1))
-    first = len(somas) + 1
-    for dendrite, tree in trees.items():
-        lines.append(f"# dendrite {dendrite}")
-        lines += _tree_lines(tree, first, sample_of_soma.get(tree.soma_id, -1))
-        first += len(tree.parents)
-    return _text(lines)
-
-
 def ball_radius_um(volume_um3: float) -> float:
     """Radius of the ball of that volume."""
     return float(np.cbrt(3 * volume_um3 / (4 * np.pi)))

@@ -26,11 +26,8 @@ Work = Callable[[str, int], None]
 
 _POLL_S = 0.2
 
-_GIVE_MEMORY_BACK = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20)}
-"""Blocks come and go in many sizes: glibc would keep what they took, up to twice as much as they
-need at a time. Measured: 0.38 instead of 0.71 GB per process, 8 % slower."""
-
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def die_with_parent() -> None:
@@ -39,6 +36,21 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
         logger.debug("this system cannot tie this process's life to its parent's")
+
+
+def give_memory_back() -> None:
+    """Have this process return what it frees to the system at once (glibc only).
+
+    Blocks come and go in many sizes; glibc would keep up to twice as much as is needed at a time.
+    Measured: 0.38 instead of 0.71 GB per process, 8 % slower.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**20)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**17)
+        library.mallopt(_M_ARENA_MAX, 2)
+    except (OSError, AttributeError):
+        logger.debug("this system's memory allocator cannot be told to give memory back")
 
 
 class Crew:
@@ -61,7 +73,6 @@ class Crew:
         self._peaks_mb: dict[int, float] = {}
         self._pool: ProcessPoolExecutor | None = None
         if size > 1:
-            os.environ.update(_GIVE_MEMORY_BACK)  # processes read this only when they start
             self._pool = ProcessPoolExecutor(
                 size,
                 mp_context=multiprocessing.get_context("spawn"),

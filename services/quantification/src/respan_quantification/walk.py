@@ -22,7 +22,7 @@ from respan_common.drafts import draft_folder
 from respan_common.events import Reporter
 from respan_common.geometry import Box, VoxelSpacing, Zyx
 from respan_common.params import QuantificationParams
-from respan_common.processes import Crew, Work
+from respan_common.processes import Crew, Work, give_memory_back
 from respan_common.settings import Runtime
 from respan_common.volumes import LevelWriter, Volume, exists, open_volume
 from respan_quantification.parts import Parts
@@ -183,6 +183,7 @@ class Walk:
 
     def __init__(self, site: Site, shape_zyx: Zyx, report: Reporter) -> None:
         self._site, self._report = site, report
+        give_memory_back()
         worthwhile = int(np.prod(shape_zyx)) // _VOXELS_PER_PROCESS
         self._crew = Crew(prepare, site, min(site.runtime.thread_count, max(worthwhile, 1)))
         self.warning = compute_on(site)
@@ -234,6 +235,7 @@ class Walk:
 
 def prepare(site: Site) -> Work:
     """Make a process ready to do any piece of a site's work."""
+    give_memory_back()
     recipe, parts = recipe_for(site), site.parts
     compute_on(site)
 

@@ -66,6 +66,13 @@ def test_known_tubes_are_measured_within_one_percent(direction, length, spacing)
     assert mean_length(direction, length, spacing) == pytest.approx(length, rel=0.01)
 
 
+@pytest.mark.parametrize("direction", [(-0.166, 0.778, 0.606), (-0.1, 0.8, 0.6)])
+@pytest.mark.parametrize("shift", [(0, 0, 0), (0.5, 0.4, 0.3), (0.7, 0.1, 0.2)])
+def test_a_tube_through_two_or_three_coarse_slices_ends_where_its_voxels_do(direction, shift):
+    length_um = tube_tree(direction, 16.0, TENFOLD, shift).length_um
+    assert length_um == pytest.approx(16.0, rel=0.015)
+
+
 @pytest.mark.parametrize("spacing", [FINE, CONFOCAL, TENFOLD])
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_a_tube_has_its_length_in_any_orientation_and_anisotropy(direction, spacing):

@@ -28,6 +28,10 @@ STIFFNESS = (3.0, 2.0, 1.0, 1.0)
 SLICES = 1.5
 """Least width of a kernel in slices: a narrower one follows the steps of an oblique dendrite."""
 
+INNER = (0.9, 0.5)
+"""Share of a tube's voxels whose places are told apart from those beside it: of a tube that lies in
+the slices (by 17° at most), and of one that runs through them by 37° or more."""
+
 SPUR_EXTENTS = 1.5
 """A side path shorter than this many extents of the path that it begins on is a spur."""
 
@@ -269,7 +273,7 @@ def _gap_um(
     """How far beyond the last voxel the tube's continuation would hold another one.
 
     The continuation is straight; its cross section is an ellipse shaped like the spread of the
-    voxels before the end, so large that it holds the inner half of them. Farther out, a missing
+    voxels before the end, so large that it holds the inner ones of them. Farther out, a missing
     voxel may as well be beside the tube as beyond its end.
     """
     tail, last = voxels_um[along > along.max() - 2 * width_um], voxels_um[np.argmax(along)]
@@ -278,7 +282,7 @@ def _gap_um(
     noise = np.diag(np.square(np.multiply(spacing.zyx, 0.05)))
     covariance = across.T @ across / len(across) + noise
     inverse = np.linalg.inv(covariance)
-    most = float(np.median(_squares(across, inverse))) + 1e-9
+    most = float(np.quantile(_squares(across, inverse), _inner(tangent, spacing))) + 1e-9
     off = _across((last - tail.mean(axis=0))[None], tangent)[0]
     diagonal_um = float(np.linalg.norm(spacing.zyx))
     spread = np.sqrt(most * np.diag(covariance))
@@ -290,6 +294,12 @@ def _gap_um(
     ahead = steps @ tangent
     within = _squares(_across(steps, tangent) + off, inverse) <= most
     return float(ahead[within & (ahead > 1e-9)].min(initial=diagonal_um))
+
+
+def _inner(tangent: Points, spacing: VoxelSpacing) -> float:
+    """Share of a tube's voxels that are surely inside it (see `INNER`)."""
+    steepness = abs(float(tangent[int(np.argmax(spacing.zyx))]))
+    return float(np.interp(steepness, (0.3, 0.6), INNER))
 
 
 def _lattice_steps(low_um: Points, high_um: Points, spacing: VoxelSpacing) -> Points:

@@ -1,6 +1,6 @@
 """Analyze a real in-vivo two-photon stack from folder to tables, and score it against annotation.
 
-    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER] [--crop]
+    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER]
 
 The data (MIT, mapmanager/PyMapManager-Data) are not part of the project: RESPAN_TEST_DATA names
 their folder. Nothing in the project is trained or tuned on them.
@@ -61,6 +61,16 @@ def score(found_um: NDArray[np.float64], annotation: Annotation) -> Agreement:
     return agreement(near, annotation.heads_um, MATCH_UM, WEIGHTS)
 
 
+def drawn(swc: NDArray[np.float64], step_um: float = 0.1) -> NDArray[np.float64]:
+    """Points (z, y, x) along all pieces of an SWC table, at most so far apart."""
+    at = {int(row[0]): n for n, row in enumerate(swc)}
+    points = swc[:, [4, 3, 2]]
+    above = np.array([at.get(int(row[6]), n) for n, row in enumerate(swc)])
+    count = max(int(np.ceil(np.linalg.norm(points - points[above], axis=1).max() / step_um)), 1)
+    share = np.linspace(0, 1, count + 1)[:, None, None]
+    return np.asarray((points + share * (points[above] - points)).reshape(-1, 3))
+
+
 def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotation) -> float:
     """Share of the traced centerlines within 0.5 µm (in the plane; 0.4 times along z) of ours."""
     if not len(skeleton_um):
@@ -107,7 +117,7 @@ def report(result: Run, folder: Path, annotation: Annotation, session: str) -> N
     )
     print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
     swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
-    covered = traced_length_covered(swc[:, [4, 3, 2]], annotation)
+    covered = traced_length_covered(drawn(swc), annotation)
     print(f"traced dendrite length covered: {covered:.1%}")
 
 

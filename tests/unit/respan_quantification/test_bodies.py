@@ -16,6 +16,7 @@ SPACINGS = [VoxelSpacing(1, 1, 1), VoxelSpacing(0.3, 0.1, 0.1), VoxelSpacing(0.2
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SPACINGS), st.sampled_from([0.0, 0.1, 0.5]))
 @example(845, VoxelSpacing(1, 1, 1), 0.0)
+@example(1370, VoxelSpacing(0.2, 0.1, 0.4), 0.5)
 def test_any_set_of_voxels_has_a_line_and_lengths(seed, spacing, standing):
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=rng.integers(1, 9, 3)), rng.uniform(0, 1.2))

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.unit.respan_quantification.tilted import CONFOCAL, FINE
 
@@ -95,7 +96,7 @@ def test_without_a_neck_the_whole_spine_is_the_head():
     assert found["head_vol"] == found["spine_vol"]
     assert found["head_length"] == found["spine_length"]
     assert found[["neck_length", "neck_vol", "neck_diameter_um", "neck_surf_area"]].isna().all()
-    assert not found["neck_below_resolution"]
+    assert pd.isna(found["neck_below_resolution"])
 
 
 def test_heads_are_told_from_necks_only_on_request():

@@ -131,7 +131,7 @@ def test_a_spine_without_neck_has_no_neck_values_instead_of_zeros():
     scene = Scene((3, 4, 10), FINE).tube((1.5, 1, 1), (1.5, 1, 9), 0.5).ball((1.5, 1.75, 5), 0.35)
     row = the_spine(scene)
     assert row["attached"] == "seen"
-    assert row.filter(like="neck_").drop("neck_below_resolution").isna().all()
+    assert row.filter(like="neck_").isna().all()
     assert row["spine_length"] == pytest.approx(0.6, abs=0.1)
     assert row["spine_length"] == row["head_length"]
 

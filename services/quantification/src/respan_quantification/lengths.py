@@ -55,7 +55,9 @@ def measure(
         of_head.areas_um2, of_all.areas_um2, out=np.zeros(len(of_all.areas_um2)),
         where=of_all.areas_um2 > 0,
     )  # fmt: skip
-    head_um = float((share[1:] + share[:-1]).sum() / 2 * middle.step_um)
+    # Rounding in areas of next to nothing may make a share exceed 1.
+    share = np.clip(share, 0.0, 1.0)
+    head_um = min(float((share[1:] + share[:-1]).sum() / 2 * middle.step_um), length_um)
     neck_um = length_um - head_um
     found = Lengths(length_um, middle.straight_um, head_um, neck_um, widest_um)
     in_neck = share < 0.5

@@ -27,7 +27,7 @@ from respan_quantification.spines import Spines
 from respan_quantification.surface import Surface
 from respan_quantification.view import View
 
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,10 @@ def _resolution(found: list[Body], params: QuantificationParams, spacing: VoxelS
     head_um = np.array([body.lengths.head_diameter_um for body in found])
     neck_um = np.array([body.lengths.neck_diameter_um for body in found])
     tangents = np.array([body.lengths.neck_tangent for body in found]).reshape(-1, 3)
+    is_thin = neck_um < across_um(tangents, resolution)
     return {
         "below_resolution": ~(head_um >= resolution.max()),
-        "neck_below_resolution": neck_um < across_um(tangents, resolution),
+        "neck_below_resolution": pd.arrays.BooleanArray(is_thin, np.isnan(neck_um)),
     }
 
 

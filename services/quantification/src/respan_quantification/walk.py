@@ -8,7 +8,6 @@ claimed is free again. A step begins when the one before is finished.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -224,10 +223,14 @@ class Walk:
         step = self._site.parts.step_to_join(self._site.digest)
         if step is None:
             return
-        with suppress(FileNotFoundError):  # it has been published meanwhile
+        try:
             pieces = recipe_for(self._site).pieces(step)
             for _ in self._crew.done(step, self._left(step, pieces), self._report.check):
                 self._report.check()
+        except Exception:
+            # What is finished is published and moved away, at any moment and in any order.
+            if self._site.parts.step_to_join(self._site.digest) == step:
+                raise
 
     def _left(self, step: str, pieces: list[int]) -> list[int]:
         return [piece for piece in pieces if not self._site.parts.is_done(step, piece)]

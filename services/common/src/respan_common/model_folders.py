@@ -5,6 +5,8 @@ Three layouts are understood, all with the same content:
     models/<name>/{dataset.json, plans.json, fold_all/checkpoint_final.pth}
     nnUNetTrainer__nnUNetPlans__3d_fullres/{dataset.json, plans.json, fold_0 ... fold_4}
     Dataset001_name/nnUNetTrainer__nnUNetPlans__3d_fullres/...
+
+The second stage of a cascade, ...__3d_cascade_fullres, needs the first, ...__3d_lowres, beside it.
 """
 
 from __future__ import annotations
@@ -13,18 +15,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from respan_common.errors import ModelError
 from respan_common.geometry import Zyx
+from respan_common.model_labels import LabelTable, label_table
 from respan_common.schemes import roles_of
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 """Names of weights, the preferred one first."""
 _REQUIRED = ("dataset.json", "plans.json")
-_PREFERRED = "3d_fullres"
+_PREFERRED = ("3d_fullres", "3d_cascade_fullres")
+"""Configurations that are taken when a dataset has several, the best first."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,57 @@ class ModelFolder:
     digest: str
     """SHA-256 (hex) over everything that a prediction depends on."""
     warnings: tuple[str, ...] = ()
+    previous: ModelFolder | None = None
+    """First stage of a cascade, whose classes the network sees besides the image."""
 
     @property
     def folds(self) -> tuple[str, ...]:
         """Folds in use: "all" or "0", "1", ..."""
         return tuple(path.parent.name.removeprefix("fold_") for path in self.checkpoints)
 
+    @cached_property
+    def table(self) -> LabelTable:
+        """The labels in full."""
+        return label_table(self.dataset, self.path / "dataset.json")
+
     @property
     def labels(self) -> dict[str, int]:
-        """Label names and values; the background is 0."""
-        return {str(name): int(value) for name, value in self.dataset["labels"].items()}
+        """Label names and the values that are written for them; the background is 0.
+
+        A region's value stands where no later region was painted over it.
+        """
+        ignored = {} if self.table.ignore is None else {"ignore": self.table.ignore}
+        return {**self.table.written, **ignored}
 
     @property
     def classes(self) -> int:
-        """Number of classes that the network tells apart, the background included."""
-        return len(set(self.labels) - {"ignore"})
+        """Number of different values in a class image, the background included."""
+        return len({0, *self.table.written.values()})
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...] | None:
+        """Annotated values of each network output, for a model of regions; None for classes."""
+        return self.table.regions
+
+    @property
+    def regions_class_order(self) -> tuple[int, ...]:
+        """Value that each region leaves where it is found, painted in this order."""
+        return self.table.order
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives out: classes with the background, or regions."""
+        return self.table.outputs
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Annotated values without the background: what a cascade's second stage is shown."""
+        return tuple(value for value in self.table.values if value != 0)
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the network takes: the image, and in a cascade one mask per class."""
+        return 1 + (len(self.foreground) if self.previous else 0)
 
     @property
     def transpose(self) -> Zyx:
@@ -108,7 +148,8 @@ class ModelFolder:
             If a label's meaning is unknown, or the model has no class for dendrites.
         """
         roles = roles_of(self.labels, scheme)
-        known = {role: value for role, value in roles.items() if value < self.classes}
+        written = set(self.table.written.values())
+        known = {role: value for role, value in roles.items() if value in written}
         if "dendrite" not in known:
             raise ModelError(
                 f"{self.path} has {self.classes} classes, none of which is the dendrite "
@@ -126,32 +167,43 @@ def describe(folder: Path) -> ModelFolder:
         If it is not one, is incomplete, or is of a kind that cannot be used; names the folder and
         the way out.
     """
-    path = _trainer_folder(folder)
+    return _described(folder.name, _trainer_folder(folder))
+
+
+def _described(name: str, path: Path, *, stages: int = 2) -> ModelFolder:
+    """A model of at most so many stages."""
     dataset, plans = (_read_json(path / name) for name in _REQUIRED)
     card = _read_json(path / "card.json") if (path / "card.json").is_file() else {}
     configuration = _configuration(path, plans, card)
+    settings = _resolved(path, plans, configuration)
     checkpoints, warnings = _checkpoints(path)
+    previous = _previous(path, settings, stages)
     model = ModelFolder(
-        name=folder.name,
+        name=name,
         path=path,
         configuration=configuration,
         checkpoints=checkpoints,
         dataset=dataset,
         plans=plans,
-        settings=_resolved(path, plans, configuration),
+        settings=settings,
         card=card,
-        digest=_digest(path, checkpoints, configuration),
-        warnings=warnings,
+        digest=_digest(path, checkpoints, configuration, previous),
+        warnings=(*warnings, *(previous.warnings if previous else ())),
+        previous=previous,
     )
     _check(model)
     return model
 
 
 def find(root: Path) -> list[Path]:
-    """Folders directly under `root` that look like a model, in name order; not yet checked."""
+    """Folders directly under `root` that look like a model, in name order; not yet checked.
+
+    Names that begin with a dot are unfinished work, and no models.
+    """
     if not root.is_dir():
         return []
-    return [child for child in sorted(root.iterdir()) if child.is_dir() and _candidates(child)]
+    folders = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    return [folder for folder in folders if folder.is_dir() and _candidates(folder)]
 
 
 def _trainer_folder(folder: Path) -> Path:
@@ -160,9 +212,10 @@ def _trainer_folder(folder: Path) -> Path:
             f"there is no model folder {folder}: give the folder that holds plans.json"
         )
     found = _candidates(folder)
-    preferred = [path for path in found if path.name.endswith(f"__{_PREFERRED}")]
-    if len(found) > 1 and len(preferred) == 1:
-        return preferred[0]
+    for configuration in _PREFERRED:
+        preferred = [path for path in found if path.name.endswith(f"__{configuration}")]
+        if len(found) > 1 and len(preferred) == 1:
+            return preferred[0]
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in found)
         raise ModelError(f"{folder} holds several models ({names}): name one of them")
@@ -208,7 +261,7 @@ def _configuration(path: Path, plans: Mapping[str, Any], card: Mapping[str, Any]
     _, separator, from_name = path.name.rpartition("__")
     named = card.get("configuration") or (from_name if separator else "")
     if not named:
-        named = _PREFERRED if _PREFERRED in known or len(known) != 1 else known[0]
+        named = _PREFERRED[0] if _PREFERRED[0] in known or len(known) != 1 else known[0]
     if named not in known:
         raise ModelError(
             f"{path / 'plans.json'} has no configuration '{named}', only "
@@ -247,16 +300,41 @@ def _checkpoints(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     )
 
 
-def _digest(path: Path, checkpoints: Iterable[Path], configuration: str) -> str:
-    """SHA-256 over names and contents of all files that a prediction depends on."""
-    files = [path / "dataset.json", path / "plans.json", *checkpoints]
-    if (path / "card.json").is_file():
-        files.append(path / "card.json")
+def _previous(path: Path, settings: Mapping[str, Any], stages: int) -> ModelFolder | None:
+    """First stage of a cascade: the folder of the same trainer and plans beside the second."""
+    stage = settings.get("previous_stage")
+    if not stage:
+        return None
+    path = path.absolute()
+    trainer = path.name.rpartition("__")[0] or "nnUNetTrainer__nnUNetPlans"
+    first = path.with_name(f"{trainer}__{stage}")
+    if stages == 1:
+        raise ModelError(f"{path} needs a stage before it; a cascade has two stages, no more")
+    if not first.is_dir():
+        raise ModelError(
+            f"{path} is the second stage of a cascade and has no first stage ({stage}) beside it: "
+            f"copy {first.name} of the same training to {first.parent}"
+        )
+    return _described(first.name, first, stages=stages - 1)
+
+
+def _digest(
+    path: Path,
+    checkpoints: Iterable[Path],
+    configuration: str,
+    previous: ModelFolder | None,
+) -> str:
+    """SHA-256 over names and contents of all files that a prediction depends on.
+
+    Of the card only the configuration counts: a corrected description is no other model.
+    """
     digest = hashlib.sha256(configuration.encode())
-    for file in files:
+    for file in (path / "dataset.json", path / "plans.json", *checkpoints):
         status = file.stat()
         name = file.relative_to(path).as_posix()
         digest.update(f"\n{name} {_file_digest(file, status.st_size, status.st_mtime_ns)}".encode())
+    if previous is not None:
+        digest.update(f"\nprevious {previous.digest}".encode())
     return digest.hexdigest()
 
 
@@ -272,33 +350,15 @@ def _check(model: ModelFolder) -> None:
     missing = {"patch_size", "spacing", "normalization_schemes"} - set(model.settings)
     if missing:
         raise ModelError(f"{model.path / 'plans.json'} lacks {', '.join(sorted(missing))}")
-    if model.settings.get("previous_stage"):
-        raise ModelError(
-            f"{model.path} is the second stage of a cascade, which is not supported: "
-            "train 3d_fullres instead"
-        )
     channels = model.dataset.get("channel_names", model.dataset.get("modality", {}))
     if len(channels) != 1:
         raise ModelError(
             f"{model.path} expects {len(channels)} channels {channels}: "
             "only models of one channel can be used"
         )
-    _check_labels(model)
-
-
-def _check_labels(model: ModelFolder) -> None:
-    labels = model.dataset.get("labels")
-    where = model.path / "dataset.json"
-    if not isinstance(labels, dict) or not labels:
-        raise ModelError(f"{where} names no labels: add what each class value means")
-    if any(isinstance(value, list) for value in labels.values()):
+    labels = model.labels
+    if model.previous is not None and model.previous.labels != labels:
         raise ModelError(
-            f"{where} has labels that are regions (several values each), which is not supported: "
-            "train with one value per structure"
+            f"{model.path} and {model.previous.path} name different labels ({labels} and "
+            f"{model.previous.labels}): both stages of a cascade must come from one training"
         )
-    try:
-        values = sorted(value for name, value in model.labels.items() if name != "ignore")
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{where}: label values must be whole numbers ({error})") from error
-    if values != list(range(len(values))):
-        raise ModelError(f"{where}: label values must be 0, 1, 2, ... without gaps, not {values}")

@@ -136,6 +136,44 @@ def test_a_corrected_description_is_no_other_model(tmp_path):
     assert describe(folder).digest == before
 
 
+@pytest.mark.parametrize("entry", [{"spacing_um": [1, 0.1, 0.1]}, {"label_scheme": 1}])
+def test_what_the_card_says_about_meaning_makes_another_model(tmp_path, entry):
+    folder = write_model(tmp_path / "m", spacing=[1, 1, 1])
+    before = describe(folder).digest
+    (folder / "card.json").write_text(json.dumps(entry))
+    assert describe(folder).digest != before
+
+
+def test_the_card_knows_the_voxel_size_where_the_plans_do_not(tmp_path):
+    folder = write_model(tmp_path / "m", spacing=[2, 2, 2])
+    rewrite(folder / "plans.json", original_median_spacing_after_transp=[1, 1, 1])
+    assert (describe(folder).spacing_um, describe(folder).trained_um) == (None, None)
+    (folder / "card.json").write_text(json.dumps({"spacing_um": [1, 0.25, 0.5]}))
+    model = describe(folder)
+    assert (model.spacing_um, model.trained_um) == ((2, 0.5, 1), (1, 0.25, 0.5))
+
+
+def test_the_plans_voxel_size_comes_before_the_cards(tmp_path):
+    folder = write_model(tmp_path / "m")
+    (folder / "card.json").write_text(json.dumps({"spacing_um": [9, 9, 9]}))
+    assert describe(folder).spacing_um == (1.0, 0.1, 0.2)
+
+
+@pytest.mark.parametrize("spacing", [[1, 0.1], "0.1", [0, 1, 1], ["a", "b", "c"]])
+def test_a_voxel_size_that_is_none_is_refused(tmp_path, spacing):
+    folder = write_model(tmp_path / "m")
+    (folder / "card.json").write_text(json.dumps({"spacing_um": spacing}))
+    with pytest.raises(ModelError, match="three lengths in µm"):
+        describe(folder)
+
+
+def test_images_of_a_coarse_network_have_their_own_voxel_size(tmp_path):
+    folder = write_model(tmp_path / "m", spacing=[2.0, 0.4, 0.4])
+    rewrite(folder / "plans.json", original_median_spacing_after_transp=[1.0, 0.2, 0.2])
+    model = describe(folder)
+    assert (model.spacing_um, model.trained_um) == ((2.0, 0.4, 0.4), (1.0, 0.2, 0.2))
+
+
 def test_unfinished_work_is_no_model(tmp_path):
     write_model(tmp_path / ".m.partial")
     assert find(tmp_path) == []
@@ -155,6 +193,14 @@ def test_label_names_give_the_roles_of_every_model_type(tmp_path, scheme):
     labels = {role.replace("_", " "): value for role, value in SCHEMES[scheme].items()}
     rewrite(folder / "dataset.json", labels={"background": 0, **labels})
     assert describe(folder).roles() == SCHEMES[scheme]
+
+
+def test_the_card_may_know_the_model_type(tmp_path):
+    folder = write_model(tmp_path / "m")
+    rewrite(folder / "dataset.json", labels={"background": 0, "class1": 1, "class2": 2})
+    (folder / "card.json").write_text(json.dumps({"label_scheme": 1}))
+    assert describe(folder).roles() == {"spine": 1, "dendrite": 2}
+    assert describe(folder).roles(2) == {"dendrite": 1, "soma": 2}
 
 
 def test_classes_that_the_model_lacks_have_no_role(tmp_path):

@@ -90,3 +90,14 @@ def test_a_model_of_classes_has_no_regions(tmp_path):
     model = describe(write_random_model(tmp_path / "m", labels={**LABELS, "ignore": 4}))
     assert (model.inputs, model.outputs, model.classes) == (1, 4, 4)
     assert (model.regions, model.regions_class_order) == (None, ())
+
+
+def test_what_is_left_of_a_region_has_its_structures_role(tmp_path):
+    folder = write_random_model(tmp_path / "m", labels=REGIONS, regions_class_order=REGIONS_ORDER)
+    assert describe(folder).roles() == {"dendrite": 2, "spine": 1, "soma": 3}
+
+
+def test_a_model_type_holds_for_regions_too(tmp_path):
+    labels = {"background": 0, "a": [1, 2], "b": 1}
+    folder = write_random_model(tmp_path / "m", labels=labels, regions_class_order=(2, 1))
+    assert describe(folder).roles(1) == {"spine": 1, "dendrite": 2}

@@ -11,21 +11,18 @@ The second stage of a cascade, ...__3d_cascade_fullres, needs the first, ...__3d
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from respan_common.errors import ModelError
-from respan_common.geometry import Zyx
+from respan_common.errors import InputError, ModelError
+from respan_common.geometry import VoxelSpacing, Zyx
+from respan_common.model_files import checkpoints_of, digest_of, read_json
 from respan_common.model_labels import LabelTable, label_table
 from respan_common.schemes import roles_of
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-"""Names of weights, the preferred one first."""
 _REQUIRED = ("dataset.json", "plans.json")
 _PREFERRED = ("3d_fullres", "3d_cascade_fullres")
 """Configurations that are taken when a dataset has several, the best first."""
@@ -126,27 +123,50 @@ class ModelFolder:
 
     @property
     def spacing_um(self) -> tuple[float, float, float] | None:
-        """Voxel size (z, y, x) of the training data; None if the plans do not know it.
+        """Voxel size (z, y, x) that the network sees; None if neither plans nor card know it.
 
-        RESPAN's training writes no spacing, which nnU-Net reads as 1, 1, 1. A 2d model gives its
-        training data's median between slices, where it does not resample.
+        A 2d model gives its training data's median between slices, where it does not resample.
         """
         edges = [float(edge) for edge in self.settings["spacing"]]
-        if all(edge == 1 for edge in edges):
+        return self._in_um([*self._median[: 3 - len(edges)], *edges])
+
+    @property
+    def trained_um(self) -> tuple[float, float, float] | None:
+        """Median voxel size (z, y, x) of the training's images; None if nobody knows it."""
+        return self._in_um(self._median)
+
+    @property
+    def _median(self) -> Sequence[float]:
+        """The same, in nnU-Net's axis order and its unit."""
+        default = self.settings["spacing"]
+        median: Sequence[float] = self.plans.get("original_median_spacing_after_transp", default)
+        return median
+
+    def _in_um(self, edges: Sequence[float]) -> tuple[float, float, float] | None:
+        """Edges in the image's axis order.
+
+        RESPAN's training writes no voxel size, which nnU-Net reads as 1, 1, 1: then its unit is
+        the voxel, whose size (`spacing_um`) the card may know.
+        """
+        unit: tuple[float, ...] | None = (1, 1, 1)
+        if _is_unknown(self._median):
+            unit = _card_spacing(self.card, self.path)
+        if unit is None:
             return None
-        if self.is_2d:
-            edges = [float(self.plans["original_median_spacing_after_transp"][0]), *edges]
-        z, y, x = (edges[self.transpose.index(axis)] for axis in range(3))
+        z, y, x = (float(edges[self.transpose.index(axis)]) * unit[axis] for axis in range(3))
         return (z, y, x)
 
     def roles(self, scheme: int | None = None) -> dict[str, int]:
         """Class value of each structure, by label names or by RESPAN's model type.
+
+        The type may also stand in the card, as `label_scheme`.
 
         Raises
         ------
         ModelError
             If a label's meaning is unknown, or the model has no class for dendrites.
         """
+        scheme = scheme or self.card.get("label_scheme")
         roles = roles_of(self.labels, scheme)
         written = set(self.table.written.values())
         known = {role: value for role, value in roles.items() if value in written}
@@ -172,11 +192,11 @@ def describe(folder: Path) -> ModelFolder:
 
 def _described(name: str, path: Path, *, stages: int = 2) -> ModelFolder:
     """A model of at most so many stages."""
-    dataset, plans = (_read_json(path / name) for name in _REQUIRED)
-    card = _read_json(path / "card.json") if (path / "card.json").is_file() else {}
+    dataset, plans = (read_json(path / name) for name in _REQUIRED)
+    card = read_json(path / "card.json") if (path / "card.json").is_file() else {}
     configuration = _configuration(path, plans, card)
     settings = _resolved(path, plans, configuration)
-    checkpoints, warnings = _checkpoints(path)
+    checkpoints, warnings = checkpoints_of(path)
     previous = _previous(path, settings, stages)
     model = ModelFolder(
         name=name,
@@ -187,7 +207,7 @@ def _described(name: str, path: Path, *, stages: int = 2) -> ModelFolder:
         plans=plans,
         settings=settings,
         card=card,
-        digest=_digest(path, checkpoints, configuration, previous),
+        digest=digest_of(path, checkpoints, _facts(path, configuration, card, previous)),
         warnings=(*warnings, *(previous.warnings if previous else ())),
         previous=previous,
     )
@@ -241,20 +261,6 @@ def _looks_like_model(path: Path) -> bool:
     return sum(parts) >= 2
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path.parent} has no {path.name}: copy it from the training's result folder"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON ({error}): copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object: copy it again")
-    return content
-
-
 def _configuration(path: Path, plans: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """What the folder's name or card says; else 3d_fullres; else the only one."""
     known = list(plans.get("configurations", {}))
@@ -284,22 +290,6 @@ def _resolved(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]
     return settings
 
 
-def _checkpoints(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Weights of fold_all, else of every numbered fold; all of one name, as nnU-Net has it."""
-    folds = (
-        [path / "fold_all"] if (path / "fold_all").is_dir() else sorted(path.glob("fold_[0-9]*"))
-    )
-    for name in CHECKPOINTS:
-        found = tuple(fold / name for fold in folds if (fold / name).is_file())
-        if found:
-            left_out = [fold.name for fold in folds if not (fold / name).is_file()]
-            return found, tuple(f"{fold} of {path} has no {name}: left out" for fold in left_out)
-    raise ModelError(
-        f"{path} has no weights: expected {path / 'fold_all' / CHECKPOINTS[0]} "
-        f"(or fold_0 ... fold_4, or {CHECKPOINTS[1]}); copy it from the training"
-    )
-
-
 def _previous(path: Path, settings: Mapping[str, Any], stages: int) -> ModelFolder | None:
     """First stage of a cascade: the folder of the same trainer and plans beside the second."""
     stage = settings.get("previous_stage")
@@ -318,31 +308,34 @@ def _previous(path: Path, settings: Mapping[str, Any], stages: int) -> ModelFold
     return _described(first.name, first, stages=stages - 1)
 
 
-def _digest(
-    path: Path,
-    checkpoints: Iterable[Path],
-    configuration: str,
-    previous: ModelFolder | None,
+def _facts(
+    path: Path, configuration: str, card: Mapping[str, Any], previous: ModelFolder | None
 ) -> str:
-    """SHA-256 over names and contents of all files that a prediction depends on.
+    """What a prediction or its meaning depends on besides files.
 
-    Of the card only the configuration counts: a corrected description is no other model.
+    Of the card those entries alone that change it: a corrected description is no other model.
     """
-    digest = hashlib.sha256(configuration.encode())
-    for file in (path / "dataset.json", path / "plans.json", *checkpoints):
-        status = file.stat()
-        name = file.relative_to(path).as_posix()
-        digest.update(f"\n{name} {_file_digest(file, status.st_size, status.st_mtime_ns)}".encode())
-    if previous is not None:
-        digest.update(f"\nprevious {previous.digest}".encode())
-    return digest.hexdigest()
+    stage = previous.digest if previous else None
+    return f"{configuration}, {_card_spacing(card, path)}, {card.get('label_scheme')}, {stage}"
 
 
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    """SHA-256 of a file; size and time stamp are part of the cache's key only."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_unknown(spacing: Iterable[float]) -> bool:
+    """Whether a voxel size is what nnU-Net takes for images that have none."""
+    return all(edge == 1 for edge in spacing)
+
+
+def _card_spacing(card: Mapping[str, Any], path: Path) -> tuple[float, float, float] | None:
+    """Voxel size (z, y, x) in the card's words."""
+    given = card.get("spacing_um")
+    if given is None:
+        return None
+    try:
+        z, y, x = (float(edge) for edge in given)
+        return VoxelSpacing(z, y, x).zyx
+    except (TypeError, ValueError, InputError) as error:
+        raise ModelError(
+            f"{path / 'card.json'}: spacing_um must be three lengths in µm (z, y, x), not {given}"
+        ) from error
 
 
 def _check(model: ModelFolder) -> None:

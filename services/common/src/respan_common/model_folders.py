@@ -91,7 +91,7 @@ class ModelFolder:
     @property
     def outputs(self) -> int:
         """Channels that the network gives out: classes with the background, or regions."""
-        return self.table.outputs
+        return len(self.table.names)
 
     @property
     def foreground(self) -> tuple[int, ...]:

@@ -140,7 +140,7 @@ def rdf_of(folder: ModelFolder) -> dict[str, Any]:
         "authors": _authors(card.get("authors")),
         "license": card.get("license"),
         "cite": card.get("cite"),
-        "tags": ["nnU-Net", "respan", "segmentation", "dendritic spines", "neurons", "3d"],
+        "tags": [*_TAGS, "2d" if folder.is_2d else "3d"],
         "documentation": _file(folder.path / "README.md"),
         "covers": [file] if (file := _file(folder.path / "cover.png")) else None,
         "inputs": list(_inputs(folder)),
@@ -151,6 +151,11 @@ def rdf_of(folder: ModelFolder) -> dict[str, Any]:
     return {key: value for key, value in described.items() if value}
 
 
+_TAGS = ("nnU-Net", "respan", "segmentation", "dendritic spines", "neurons")
+_PYTORCH = "2.1.2"
+"""The oldest version that nnU-Net v2 runs with; what wrote the weights is not known."""
+
+
 def _name(text: str) -> str:
     """bioimage.io's names have 5 to 128 letters, digits and few signs."""
     cleaned = re.sub(r"[^\w+\- ()]+", " ", text).strip()[:110]
@@ -158,7 +163,8 @@ def _name(text: str) -> str:
 
 
 def _authors(given: Any) -> list[dict[str, Any]]:
-    return [dict(one) if isinstance(one, dict) else {"name": str(one)} for one in given or ()]
+    listed = given if isinstance(given, list) else [given] if given else []
+    return [dict(one) if isinstance(one, dict) else {"name": str(one)} for one in listed]
 
 
 def _file(path: Path) -> dict[str, str] | None:
@@ -270,7 +276,7 @@ def _weights(folder: ModelFolder) -> dict[str, Any]:
     return {
         "source": first.relative_to(folder.path).as_posix(),
         "sha256": sha256_of(first),
-        "pytorch_version": str(folder.card.get("pytorch_version", "2.1.2")),
+        "pytorch_version": str(folder.card.get("pytorch_version", _PYTORCH)),
         "architecture": _architecture(folder),
         "comment": "An nnU-Net v2 checkpoint: its state dict is under 'network_weights'. Arguments "
         "of the architecture that begin with 'torch.nn.' are classes.",

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from respan_common.errors import ModelError
 from respan_common.model_folders import ModelFolder, describe
-from respan_common.model_networks import NETWORKS, architecture
+from respan_common.model_networks import architecture
 from respan_orchestrator.checkpoints import Checkpoint, read_checkpoint
 from respan_orchestrator.network_shapes import expected_shapes, misfit
-
-_LAYERS = "torch.nn."
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,9 @@ def _voxel_size(model: ModelFolder) -> Check:
 
 
 def _network(model: ModelFolder) -> str:
-    name, arguments, imported = architecture(model)
-    named = [name, *(str(arguments.get(key)) for key in imported if arguments.get(key))]
-    strange = [one for one in named if not one.startswith((NETWORKS, _LAYERS))]
-    if strange:
-        raise ModelError(
-            f"{model.path / 'plans.json'} is refused: it names {', '.join(strange)}, which is "
-            f"neither one of nnU-Net's networks ({NETWORKS}*) nor a layer ({_LAYERS}*)"
-        )
+    network, _, _ = architecture(model)
     patch = " x ".join(str(size) for size in model.patch)
-    return f"{name.rpartition('.')[2]}, patch {patch}, {model.inputs} in, {model.outputs} out"
+    return f"{network.rpartition('.')[2]}, patch {patch}, {model.inputs} in, {model.outputs} out"
 
 
 def _weights(model: ModelFolder, path: Path) -> str:
@@ -120,24 +111,24 @@ def _weights(model: ModelFolder, path: Path) -> str:
             f"{path} holds weights that are no numbers ({checkpoint.not_finite[0]}): the training "
             "went astray; take an earlier checkpoint"
         )
-    _check_ends(model, path, checkpoint)
+    _check_outputs(model, path, checkpoint)
     wrong = misfit(expected_shapes(model), checkpoint.shapes)
     if wrong:
         raise ModelError(
             f"the weights of {path} do not fit the network that plans.json describes: {wrong}. "
-            f"Either plans.json belongs to another model, or its trainer "
+            "Either plans.json belongs to another model, or its trainer "
             f"({checkpoint.trainer or 'unknown'}) builds a network of its own"
         )
     return f"{path.relative_to(model.path)} fits"
 
 
-def _check_ends(model: ModelFolder, path: Path, checkpoint: Checkpoint) -> None:
-    """Compare inputs and outputs first: labels that were edited are the usual fault."""
-    heads = sorted(name for name in checkpoint.shapes if ".seg_layers." in name)
-    outputs = {checkpoint.shapes[name][0] for name in heads if name.endswith("weight")}
+def _check_outputs(model: ModelFolder, path: Path, checkpoint: Checkpoint) -> None:
+    """Compare what comes out first: labels that were edited are the usual fault."""
+    heads = [shape for name, shape in checkpoint.shapes.items() if ".seg_layers." in name]
+    outputs = {shape[0] for shape in heads if shape}
     if outputs - {model.outputs}:
         what = "regions" if model.regions else "classes with the background"
         raise ModelError(
-            f"the network in {path} tells {outputs.pop()} {what} apart, but "
+            f"the network in {path} tells {max(outputs)} {what} apart, but "
             f"{model.path / 'dataset.json'} names {model.outputs}: copy the training's own"
         )

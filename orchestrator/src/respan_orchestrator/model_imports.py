@@ -24,6 +24,7 @@ from respan_common.locks import exclusive
 from respan_common.model_folders import ModelFolder, describe
 from respan_orchestrator.model_archives import unpack
 from respan_orchestrator.model_checks import refuse_useless
+from respan_orchestrator.models import edges_of
 
 KEPT = (
     "dataset_fingerprint.json",
@@ -79,13 +80,12 @@ def import_model(
             name = name or _name_of(model, source, place)
             _check_name(name, roots, force=force)
             _copy(model, folder, draft, {**origin, **(said or {}), "name": name})
-            warnings = refuse_useless(draft)
+            warnings = [*refuse_useless(draft), *_unheard(describe(draft), said or {})]
         except ModelError as error:
             raise ModelError(_in_users_words(str(error), source, folder, draft)) from error
         _publish(draft, roots[0] / name, place)
-    return describe(roots[0] / name), [
-        _in_users_words(text, source, folder, draft) for text in warnings
-    ]
+    told = [_in_users_words(text, source, folder, draft) for text in warnings]
+    return describe(roots[0] / name), told
 
 
 @contextmanager
@@ -181,6 +181,13 @@ def _copy_stage(model: ModelFolder, folder: Path, draft: Path, said: Mapping[str
     card = {"kind": "nnunet", **model.card, "configuration": model.configuration, **said}
     text = json.dumps(card, indent=1, ensure_ascii=False)
     (draft / "card.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _unheard(model: ModelFolder, said: Mapping[str, Any]) -> Iterator[str]:
+    """What the user said in vain."""
+    known = model.trained_um
+    if known and "spacing_um" in said and known != tuple(said["spacing_um"]):
+        yield f"the voxel size that was given is not used: its plans say {edges_of(known)} µm"
 
 
 def _nearest(name: str, path: Path, folder: Path) -> Path:

@@ -108,7 +108,9 @@ def fit_warnings(
     if not found:
         return []
     others = [other for other in known_models(roots) if other.trained_um is not None]
-    fitting = [other for other in others if not misfits(other, spacing)]
+    fitting = [
+        other for other in others if other.digest != model.digest and not misfits(other, spacing)
+    ]
     if fitting:
         best = min(fitting, key=lambda other: spacing_ratio(other, spacing))
         return [*found, f"{best.name} was trained nearer to this image: --model {best.name}"]
@@ -123,7 +125,8 @@ def edges_of(spacing_um: Sequence[float] | None) -> str:
 
 def summary(model: ModelFolder) -> dict[str, Any]:
     """What `respan models show` prints."""
-    first = model.previous
+    first = summary(model.previous) if model.previous else None
+    weights = sum(path.stat().st_size for path in model.checkpoints)
     return {
         "name": model.name,
         "path": str(model.path),
@@ -135,9 +138,8 @@ def summary(model: ModelFolder) -> dict[str, Any]:
         "trained_um": list(model.trained_um) if model.trained_um else None,
         "patch": list(model.patch),
         "folds": list(model.folds),
-        "first_stage": summary(first) if first else None,
-        "bytes": sum(path.stat().st_size for path in model.checkpoints)
-        + (summary(first)["bytes"] if first else 0),
+        "first_stage": first,
+        "bytes": weights + (first["bytes"] if first else 0),
         "digest": model.digest,
         "modality": model.card.get("modality"),
         "license": model.card.get("license"),

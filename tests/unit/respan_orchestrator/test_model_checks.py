@@ -107,11 +107,10 @@ def test_weights_of_another_configuration_are_told(tmp_path):
     assert "was trained as '3d_lowres'" in wrong(folder)["weights"]
 
 
-@pytest.mark.parametrize("name", ["os.system", "torch.nnx.Conv3d", "builtins.eval"])
-def test_plans_that_name_other_code_are_refused(tmp_path, name):
+def test_plans_that_name_other_code_are_refused(tmp_path):
     folder = write_random_model(tmp_path / "m", spacing=SPACING)
-    change_network(folder, conv_op=name)
-    with pytest.raises(ModelError, match=f"refused: it names {name}"):
+    change_network(folder, nonlin="torch.nn.functional.torch.os.system")
+    with pytest.raises(ModelError, match=r"refused: it names .*os\.system"):
         refuse_useless(folder)
 
 

@@ -112,6 +112,12 @@ def test_what_the_user_knows_better_stands_in_the_card(root, tmp_path):
     assert warnings == []
 
 
+def test_a_voxel_size_that_the_plans_know_better_is_not_used_silently(root, source):
+    model, warnings = import_model(source, [root], said={"spacing_um": [9, 9, 9]})
+    assert model.spacing_um == SPACING
+    assert "not used: its plans say 1 x 0.1 x 0.1" in warnings[0]
+
+
 def test_a_name_that_is_taken_is_not_overwritten_unless_forced(root, source, tmp_path):
     import_model(source, [root], name="mine")
     other = write_random_model(tmp_path / "other", spacing=SPACING, seed=5)

@@ -250,6 +250,28 @@ def test_a_fault_is_told_with_the_folder(tmp_path, fault, message):
     assert str(folder) in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("plans.json", {"configurations": ["3d_fullres"]}),
+        ("plans.json", {"configurations": {"3d_fullres": 3}}),
+        ("plans.json", {"transpose_forward": "zyx"}),
+        ("plans.json", {"transpose_forward": [0, 0, 0]}),
+        ("plans.json", {"original_median_spacing_after_transp": [1, 2]}),
+        ("plans.json", {"original_median_spacing_after_transp": 3}),
+        ("dataset.json", {"channel_names": 1}),
+        ("dataset.json", {"labels": ["spine"]}),
+        ("card.json", {"configuration": 3}),
+    ],
+)
+def test_json_of_another_kind_is_told_and_not_a_bug(tmp_path, name, values):
+    folder = write_model(tmp_path / "m")
+    (folder / "card.json").write_text("{}")
+    rewrite(folder / name, **values)
+    with pytest.raises(ModelError, match=str(folder)):
+        describe(folder)
+
+
 def test_a_folder_of_other_things_is_not_a_model(tmp_path):
     (tmp_path / "notes").mkdir()
     with pytest.raises(ModelError, match="not an nnU-Net model"):

@@ -33,7 +33,7 @@ def table_of(labels, order):
 def test_outputs_and_values_are_nnunets_own(labels, order):
     nnunets = LabelManager(labels, list(order) if order else None)
     table = table_of(labels, order)
-    assert table.outputs == nnunets.num_segmentation_heads
+    assert len(table.names) == nnunets.num_segmentation_heads
     assert list(table.values) == nnunets.all_labels
     assert table.ignore == nnunets.ignore_label
     assert (table.regions is not None) == nnunets.has_regions

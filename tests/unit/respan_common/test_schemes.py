@@ -93,9 +93,10 @@ def test_labels_without_a_dendrite_are_refused():
         roles_of({"background": 0, "spine": 1})
 
 
-def test_a_type_that_does_not_exist_is_refused():
-    with pytest.raises(ModelError, match="no model type 7; RESPAN's are 1: spine, dendrite, soma"):
-        roles_of({}, 7)
+@pytest.mark.parametrize("number", [7, "1", [1]])
+def test_a_type_that_does_not_exist_is_refused(number):
+    with pytest.raises(ModelError, match=r"no model type .*; RESPAN.s are 1: spine, dendrite"):
+        roles_of({}, number)
 
 
 def test_changing_the_answer_does_not_change_the_scheme():

@@ -56,10 +56,14 @@ def digest_of(path: Path, checkpoints: Iterable[Path], facts: str) -> str:
     """SHA-256 over names and contents of all files that a prediction depends on, and `facts`."""
     digest = hashlib.sha256(facts.encode())
     for file in (path / "dataset.json", path / "plans.json", *checkpoints):
-        status = file.stat()
-        name = file.relative_to(path).as_posix()
-        digest.update(f"\n{name} {_file_digest(file, status.st_size, status.st_mtime_ns)}".encode())
+        digest.update(f"\n{file.relative_to(path).as_posix()} {sha256_of(file)}".encode())
     return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file; not computed again while size and time stamp stay."""
+    status = path.stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -91,7 +91,7 @@ class ModelFolder:
     @property
     def outputs(self) -> int:
         """Channels that the network gives out: classes with the background, or regions."""
-        return self.table.outputs
+        return len(self.table.names)
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -187,7 +187,14 @@ def describe(folder: Path) -> ModelFolder:
         If it is not one, is incomplete, or is of a kind that cannot be used; names the folder and
         the way out.
     """
-    return _described(folder.name, _trainer_folder(folder))
+    path = _trainer_folder(folder)
+    try:
+        return _described(folder.name, path)
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"{path}: dataset.json, plans.json or card.json is not what nnU-Net and RESPAN write "
+            f"({error}): copy them again"
+        ) from error
 
 
 def _described(name: str, path: Path, *, stages: int = 2) -> ModelFolder:
@@ -349,6 +356,7 @@ def _check(model: ModelFolder) -> None:
             f"{model.path} expects {len(channels)} channels {channels}: "
             "only models of one channel can be used"
         )
+    _ = (model.patch, model.spacing_um, model.trained_um)  # raises here, if at all
     labels = model.labels
     if model.previous is not None and model.previous.labels != labels:
         raise ModelError(

@@ -29,15 +29,12 @@ class LabelTable:
     """Every value in the training's annotations, the background included, in order."""
     ignore: int | None
     """Value of voxels that the training left out; the network never gives it."""
+    names: tuple[str, ...]
+    """Name of each channel that the network gives out."""
     regions: tuple[tuple[int, ...], ...] | None = None
     """Annotated values of each network output, for a region model."""
     order: tuple[int, ...] = ()
     """Value that each region leaves, painted in this order; a region model's only."""
-
-    @property
-    def outputs(self) -> int:
-        """Channels that the network gives out."""
-        return len(self.values) if self.regions is None else len(self.regions)
 
 
 def label_table(dataset: Mapping[str, Any], where: Path) -> LabelTable:
@@ -97,7 +94,7 @@ def _plain(
     given = sorted(written.values())
     if given != list(range(len(given))):
         raise ModelError(f"{where}: label values must be 0, 1, 2, ... without gaps, not {given}")
-    return LabelTable(written, values, ignore)
+    return LabelTable(written, values, ignore, tuple(sorted(written, key=written.__getitem__)))
 
 
 def _regions(
@@ -117,4 +114,4 @@ def _regions(
         )
     left = tuple(_members("regions_class_order", value, where)[0] for value in order)
     written = dict.fromkeys(members, 0) | dict(zip(regions, left, strict=True))
-    return LabelTable(written, values, ignore, tuple(regions.values()), left)
+    return LabelTable(written, values, ignore, tuple(regions), tuple(regions.values()), left)

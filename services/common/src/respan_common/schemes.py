@@ -98,7 +98,7 @@ _HINT = (
 
 
 def _scheme(number: int) -> dict[str, int]:
-    if number not in SCHEMES:
+    if not isinstance(number, int) or number not in SCHEMES:  # it may come from a card
         raise ModelError(f"there is no model type {number}; RESPAN's are {_TYPES}")
     return dict(SCHEMES[number])
 

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from respan_common.errors import ModelError
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.model_folders import ModelFolder
+from respan_common.model_networks import architecture
 from respan_segmentation import processor
 from respan_segmentation.resampling import Regrid, regrid
 
@@ -48,9 +48,6 @@ _HARMLESS: list[Any] = [
     (_ARRAY, "numpy.core.multiarray._reconstruct"),
     *(type(np.dtype(name)) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")),
 ]
-# plans.json names Python objects to call: only networks and layers may be named.
-_NETWORKS = "dynamic_network_architectures.architectures."
-_LAYERS = "torch.nn."
 _RESAMPLING = {"resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"}
 
 
@@ -283,17 +280,9 @@ def build_network(folder: ModelFolder) -> nn.Module:
     ModelError
         If the plans name anything but a known network and torch's layers.
     """
-    configuration = PlansManager(dict(folder.plans)).get_configuration(folder.configuration)
-    arguments = configuration.network_arch_init_kwargs
-    imported = configuration.network_arch_init_kwargs_req_import
-    _check_names(
-        folder, configuration.network_arch_class_name, [arguments[key] for key in imported]
-    )
     try:
         network: nn.Module = get_network_from_plans(
-            configuration.network_arch_class_name,
-            arguments,
-            imported,
+            *architecture(folder),
             input_channels=folder.inputs,
             output_channels=folder.outputs,
             allow_init=False,
@@ -304,17 +293,6 @@ def build_network(folder: ModelFolder) -> nn.Module:
             f"{folder.path / 'plans.json'} describes no network that can be built: {error}"
         ) from error
     return network
-
-
-def _check_names(folder: ModelFolder, network: str, layers: Sequence[str | None]) -> None:
-    strange = [name for name in layers if name is not None and not name.startswith(_LAYERS)]
-    if not network.startswith(_NETWORKS):
-        strange.append(network)
-    if strange:
-        raise ModelError(
-            f"{folder.path / 'plans.json'} is refused: it names {', '.join(strange)}, which is "
-            f"neither one of nnU-Net's networks ({_NETWORKS}*) nor a layer ({_LAYERS}*)"
-        )
 
 
 def grids(

@@ -16,6 +16,7 @@ from respan_common.blocks import grid
 from respan_common.drafts import Draft, drafting
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter
+from respan_common.model_cards import misfits
 from respan_common.model_folders import ModelFolder, describe
 from respan_common.params import SegmentationParams
 from respan_common.records import StageKey, StageRecord
@@ -83,6 +84,7 @@ def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
     warnings = [
         *walk.folder.warnings,
         *_warnings(walk.folder, walk.job.params),
+        *misfits(walk.folder, walk.volume.spacing, trained_um=walk.job.params.model_spacing_um),
         *walk.warnings(numbers["foreground_share"]),
     ]
     return draft.publish(numbers, warnings)

@@ -68,6 +68,17 @@ class Decision:
         """Memory of all groups."""
         return sum(count * np.dtype(kind).itemsize for count, kind in self.channels.values())
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether sums will do, which are not yet divided by the windows' weights."""
+        return self.meaning.is_relative and not (self.probabilities or self.uncertainty)
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        """Scores of a voxel that certainly holds nothing, shape (K,)."""
+        own = self.meaning.nothing()
+        return torch.cat([own, own.new_zeros(self.extra_scores)])
+
     def of(self, scores: torch.Tensor) -> Values:
         """Values for scores, shape (K, z, y, x), in the axis order of the scores."""
         own, extra = scores[: self.meaning.outputs], scores[self.meaning.outputs :]

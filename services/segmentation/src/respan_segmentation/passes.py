@@ -17,6 +17,7 @@ from respan_common.errors import CapacityError
 from respan_common.geometry import Box, VoxelSpacing, Zyx, relative, shape_of, whole
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
+from respan_segmentation.emission import Emitted
 from respan_segmentation.model import Model, grids, mask_grids
 from respan_segmentation.normalization import (
     Normalization,
@@ -24,10 +25,9 @@ from respan_segmentation.normalization import (
     normalization,
     normalized_range,
 )
-from respan_segmentation.outputs import Decision, RowBuffer, Writer
+from respan_segmentation.outputs import Decision, RowBuffer, Values, Writer
 from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
 from respan_segmentation.plan import Row, halves, rows, widest_column
-from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey
 from respan_segmentation.tiles import Tiling
 
@@ -227,7 +227,7 @@ class Pass:
         expected = 0 if shared is None else int(np.prod(shape_of(shared)))
         return RowBuffer(row.box, expected, self._decision)
 
-    def _decided(self, box: Box) -> Iterator[tuple[Box, Mapping[str, NDArray[Any]] | None]]:
+    def _decided(self, box: Box) -> Iterator[tuple[Box, Values | None]]:
         """Parts (z, y, x) of a box with what is to be written there."""
         shared = _intersection(box, self._crop)
         if shared is None:
@@ -239,21 +239,25 @@ class Pass:
             with ThreadPoolExecutor(1) as helper:
                 for part in scores_of(read, own, self._recipe, self.tally, helper):
                     place = self._in_image(part.box)
-                    if part.scores is None:
-                        yield place, None
-                        continue
-                    self._sample(part.scores)
-                    back = (0, *(axis + 1 for axis in self.grid.axes_back))
-                    values = self._decision.of(part.scores)
-                    yield place, {name: own.transpose(back) for name, own in values.items()}
+                    yield place, None if part.sums is None else self._values(part)
         except torch.OutOfMemoryError as error:
             raise CapacityError(f"a column of {shape_of(box)} voxels does not fit") from error
 
-    def _sample(self, scores: torch.Tensor) -> None:
+    def _values(self, part: Emitted) -> Values:
+        """What is to be written, with the axes z, y, x."""
+        self._sample(part)
+        is_relative = self._decision.is_relative and part.sums is not None
+        scores = part.sums if is_relative else part.scores(self._decision.nothing)
+        assert scores is not None
+        back = (0, *(axis + 1 for axis in self.grid.axes_back))
+        return {name: own.transpose(back) for name, own in self._decision.of(scores).items()}
+
+    def _sample(self, part: Emitted) -> None:
         """Note how sure the model is, at one voxel in 64."""
-        some = scores[: self._decision.meaning.outputs, ::4, ::4, ::4]
-        shares = self._decision.meaning.probabilities(some).amax(dim=0)
-        found = shares[self._decision.meaning.classes(some) > 0]
+        meaning = self._decision.meaning
+        some = part.scores(self._decision.nothing, step=4)[: meaning.outputs]
+        shares = meaning.probabilities(some).amax(dim=0)
+        found = shares[meaning.classes(some) > 0]
         self._sure += float(found.sum())
         self._sampled += found.numel()
 
@@ -261,6 +265,11 @@ class Pass:
     def confidence(self) -> float | None:
         """Mean probability of the classes that this process found; None if it found nothing."""
         return self._sure / self._sampled if self._sampled else None
+
+    @property
+    def least_batch(self) -> int | None:
+        """Windows at a time to which memory has forced the model; None if it has not."""
+        return self._model().least_batch
 
     def _in_image(self, box: Box) -> Box:
         """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""
@@ -287,8 +296,7 @@ class Pass:
             self._survey.statistics,
             self._model(),
             self._params,
-            self._decision.meaning,
-            disagreement=self._decision.extra_scores > 0,
+            self._decision,
         )
         return replace(recipe, holds_something=self.holds_something, second=self._second())
 
@@ -327,9 +335,7 @@ def recipe_for(
     statistics: Statistics,
     model: Model,
     params: SegmentationParams,
-    meaning: Meaning,
-    *,
-    disagreement: bool = False,
+    decision: Decision,
 ) -> Recipe:
     """What turns an image into classes, where every window is looked at."""
     scheme = _normalization(grid.folder, statistics)
@@ -338,12 +344,12 @@ def recipe_for(
         normalization=scheme,
         grey_range=normalized_range(scheme, statistics),
         predict=model.predictor(
-            mirrors=params.mirrors, precision=params.arithmetic, disagreement=disagreement
+            mirrors=params.mirrors,
+            precision=params.arithmetic,
+            disagreement=decision.extra_scores > 0,
         ),
-        meaning=meaning,
+        nothing=decision.nothing,
         device=model.devices[0],
-        batch=model.batch,
-        extra_scores=int(disagreement),
     )
 
 

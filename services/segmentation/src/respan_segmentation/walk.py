@@ -121,7 +121,7 @@ class Walk:
         return [*complaints(features, trained), *self._shortages()]
 
     def _shortages(self) -> Iterator[str]:
-        least = self.main.tally.least_batch
+        least = self.main.least_batch
         if least is not None:
             yield f"memory of {self.device} was short: windows were predicted {least} at a time"
         if self.main.is_narrow:

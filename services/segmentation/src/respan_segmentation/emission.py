@@ -208,6 +208,6 @@ class Emission:
 def _means(sums: torch.Tensor, weight: torch.Tensor, nothing: torch.Tensor) -> torch.Tensor:
     """Weighted means; "nothing" where no window was predicted."""
     means = sums / weight
-    if not bool((weight > 0).all()):
+    if weight.is_cuda or not bool((weight > 0).all()):  # asking would have the GPU waited for
         means = torch.where(weight > 0, means, nothing.to(weight.device).view(-1, 1, 1, 1))
     return means

@@ -25,7 +25,7 @@ from respan_segmentation.normalization import (
     normalization,
     normalized_range,
 )
-from respan_segmentation.outputs import Decision, RowBuffer, Values, Writer
+from respan_segmentation.outputs import Coming, Decision, RowBuffer, Values, Writer
 from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
 from respan_segmentation.plan import Row, halves, rows, widest_column
 from respan_segmentation.survey import Survey
@@ -119,7 +119,8 @@ class Pass:
         self._read, self._survey, self._model = read, survey, model
         self._params, self._decision, self._first_stage = params, decision, first_stage
         self.tally = Tally(check)
-        self._sure, self._sampled = 0.0, 0
+        self._sure: torch.Tensor | float = 0.0
+        self._sampled: torch.Tensor | int = 0
         self.is_narrow = False
         """Whether memory forced narrower columns than planned."""
 
@@ -228,43 +229,54 @@ class Pass:
         return RowBuffer(row.box, expected, self._decision)
 
     def _decided(self, box: Box) -> Iterator[tuple[Box, Values | None]]:
-        """Parts (z, y, x) of a box with what is to be written there."""
+        """Parts (z, y, x) of a box with what is to be written there.
+
+        Each is given when the next one has been started, so that a GPU need not wait for its copy.
+        """
         shared = _intersection(box, self._crop)
         if shared is None:
             return
         own = self.grid.turned(relative(shared, self._crop))
         read = self.grid.reader(self._read, self._crop)
+        before: tuple[Box, Coming | None] | None = None
         try:
             # The exit waits for what is being read, when the caller stops in the middle as well.
             with ThreadPoolExecutor(1) as helper:
                 for part in scores_of(read, own, self._recipe, self.tally, helper):
-                    place = self._in_image(part.box)
-                    yield place, None if part.sums is None else self._values(part)
+                    started = (self._in_image(part.box), self._started(part))
+                    if before is not None:
+                        yield self._given(*before)
+                    before = started
         except torch.OutOfMemoryError as error:
             raise CapacityError(f"a column of {shape_of(box)} voxels does not fit") from error
+        if before is not None:
+            yield self._given(*before)
 
-    def _values(self, part: Emitted) -> Values:
-        """What is to be written, with the axes z, y, x."""
+    def _started(self, part: Emitted) -> Coming | None:
+        if part.sums is None:
+            return None
         self._sample(part)
-        is_relative = self._decision.is_relative and part.sums is not None
-        scores = part.sums if is_relative else part.scores(self._decision.nothing)
-        assert scores is not None
+        scores = part.sums if self._decision.is_relative else part.scores(self._decision.nothing)
+        return self._decision.of(scores)
+
+    def _given(self, box: Box, coming: Coming | None) -> tuple[Box, Values | None]:
+        if coming is None:
+            return box, None
         back = (0, *(axis + 1 for axis in self.grid.axes_back))
-        return {name: own.transpose(back) for name, own in self._decision.of(scores).items()}
+        return box, {name: own.transpose(back) for name, own in coming.values().items()}
 
     def _sample(self, part: Emitted) -> None:
-        """Note how sure the model is, at one voxel in 64."""
+        """Note how sure the model is, at one voxel in 64; without waiting for the device."""
         meaning = self._decision.meaning
         some = part.scores(self._decision.nothing, step=4)[: meaning.outputs]
-        shares = meaning.probabilities(some).amax(dim=0)
-        found = shares[meaning.classes(some) > 0]
-        self._sure += float(found.sum())
-        self._sampled += found.numel()
+        found = meaning.classes(some) > 0
+        self._sure = self._sure + (meaning.probabilities(some).amax(dim=0) * found).sum()
+        self._sampled = self._sampled + found.sum()
 
     @property
     def confidence(self) -> float | None:
         """Mean probability of the classes that this process found; None if it found nothing."""
-        return self._sure / self._sampled if self._sampled else None
+        return float(self._sure) / int(self._sampled) if int(self._sampled) else None
 
     @property
     def least_batch(self) -> int | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from respan_common.devices import torch_device
 from respan_common.drafts import Draft, draft_folder
-from respan_common.errors import VolumeNotFoundError
+from respan_common.errors import VolumeFormatError, VolumeNotFoundError
 from respan_common.events import Reporter
 from respan_common.geometry import Box, whole
 from respan_common.model_folders import ModelFolder
@@ -171,7 +171,7 @@ class Walk:
             return
         try:
             done = self._advance()
-        except (OSError, VolumeNotFoundError, ValueError):
+        except (OSError, ValueError, VolumeFormatError, VolumeNotFoundError):
             # What is finished is published and moved away, at any moment and in any order.
             if self._pieces.belong_to(self._digest):
                 raise

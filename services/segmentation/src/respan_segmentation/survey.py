@@ -1,9 +1,9 @@
 """One pass over an image before it is segmented: grey values, and where there may be anything.
 
 Most windows over a sparse image see background alone. Which can be told without a network: means
-over cells are compared with the background's own mean and noise, both learned from the image. Cells
-come in two sizes: a small spine is seen in small ones, a dim dendrite in large ones, whose noise
-averages out.
+over cells as large as a dendrite is thick are compared with the background's own mean and noise,
+both learned from the image. Smaller cells would flag noise: where photons are few, it has a long
+tail that only the mean of many voxels loses.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from respan_common.blocks import grid
 from respan_common.geometry import Box, VoxelSpacing, Zyx
 from respan_segmentation.normalization import Gathering, Statistics
 
-CELLS_UM = (0.35, 1.0)
-"""Edges of cells: the sizes of a small head and of a dendrite."""
+CELL_UM = 1.0
+"""Edge of a cell: a dendrite's thickness."""
+DETAIL_UM = 0.35
+"""Edge of a cell for `Survey.roughness`: a small head."""
 HALO_UM = 4.0
 """What lies nearer than this to anything is looked at: a spine, however dim, hangs on a dendrite
 that is brighter, and RESPAN's longest spine is 4 µm long."""
@@ -33,6 +35,8 @@ NOISES = 5.0
 _MAP_UM = 2.0
 """Edge of a square of the map."""
 _READING_BLOCK: Zyx = (64, 512, 512)
+_FEWEST_CELLS = 500
+"""An image of fewer cells is looked at everywhere: it costs little, and tells little."""
 _MOST_CELLS = 2**21
 """Cells from which the background is learned; more tell no more."""
 
@@ -129,19 +133,18 @@ def survey(
     InputError
         If a value is not finite.
     """
-    cells, square = _edges(spacing)
-    maps = [_Map(shape_zyx, cell, square) for cell in cells]
+    detail, cell, square = _edges(spacing)
+    fine, coarse = (_Map(shape_zyx, edge, square) for edge in (detail, cell))
     gathering = Gathering()
     for block in grid(shape_zyx, _multiple(_READING_BLOCK, square)):
         check()
         values = read(block.inner)
         gathering.add(block.inner, values)
         grey = torch.from_numpy(values.astype(np.float32))[None, None]
-        for one in maps:
-            one.add(block.inner, grey)
-    occupied = np.logical_or.reduce([one.occupied() for one in maps])
-    occupancy = Occupancy(occupied, square, spacing.reach(HALO_UM))
-    return Survey(gathering.finish(), occupancy, maps[0].roughness)
+        fine.add(block.inner, grey)
+        coarse.add(block.inner, grey)
+    occupancy = Occupancy(coarse.occupied(), square, spacing.reach(HALO_UM))
+    return Survey(gathering.finish(), occupancy, fine.roughness)
 
 
 class _Map:
@@ -187,8 +190,11 @@ class _Map:
         return self._differences / self._pairs / 2 / variance
 
     def occupied(self) -> NDArray[np.bool_]:
-        """Squares with a cell that is more than background."""
-        mean, spread = background(np.concatenate(self._sample))
+        """Squares with a cell that is more than background; all, if there are too few to tell."""
+        sample = np.concatenate(self._sample)
+        if len(sample) < _FEWEST_CELLS:
+            return np.ones(self._brightest.shape, dtype=bool)
+        mean, spread = background(sample)
         noise = min(spread, noise_in_the_dark(np.concatenate(self._pairs_sample, axis=1)))
         return np.asarray(self._brightest > mean + NOISES * noise)
 
@@ -236,16 +242,16 @@ def noise_in_the_dark(pairs: NDArray[np.floating]) -> float:
     return float(1.4826 * np.median(np.abs(dark[1] - dark[0])) / np.sqrt(2))
 
 
-def _edges(spacing: VoxelSpacing) -> tuple[list[Zyx], Zyx]:
-    """Voxels of cells of each size and of a square; each is a whole number of the one before."""
+def _edges(spacing: VoxelSpacing) -> tuple[Zyx, Zyx, Zyx]:
+    """Voxels of both kinds of cells and of a square; each is a whole number of the one before."""
     sizes: list[Zyx] = [(1, 1, 1)]
-    for edge_um in (*CELLS_UM, _MAP_UM):
+    for edge_um in (DETAIL_UM, CELL_UM, _MAP_UM):
         z, y, x = (
             own * max(round(edge_um / (own * edge)), 1)
             for own, edge in zip(sizes[-1], spacing.zyx, strict=True)
         )
         sizes.append((z, y, x))
-    return sizes[1:-1], sizes[-1]
+    return sizes[1], sizes[2], sizes[3]
 
 
 def _multiple(block: Zyx, square: Zyx) -> Zyx:

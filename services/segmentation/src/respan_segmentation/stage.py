@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
         If the caller is gone; finished shards are kept.
     """
     folder = describe(job.model)
-    refiner = describe(job.refinement_model) if job.refinement_model else None
+    refiner = _refiner(job.refinement_model) if job.refinement_model else None
     volume = open_volume(job.store, job.group)
     _check(volume, job)
     key = _key(job, volume, folder, refiner)
@@ -62,6 +63,17 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
             return draft.finished or _lead(walk(), draft, report)
     except RegionDoneError:
         return _unfinished(key, walk().left())
+
+
+def _refiner(path: Path) -> ModelFolder:
+    folder = describe(path)
+    if folder.previous is not None:
+        raise InputError(
+            f"params.refinement_model: {folder.path} is the second stage of a cascade; name a "
+            "model that sees the image alone"
+        )
+    folder.roles()  # raises where labels mean nothing, before any work
+    return folder
 
 
 def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
@@ -87,6 +99,8 @@ def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
         *misfits(walk.folder, walk.volume.spacing, trained_um=walk.job.params.model_spacing_um),
         *walk.warnings(numbers["foreground_share"]),
     ]
+    if walk.refiner is not None:
+        numbers["refined"] = float(walk.refined)
     return draft.publish(numbers, warnings)
 
 

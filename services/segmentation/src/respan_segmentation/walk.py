@@ -7,6 +7,7 @@ goes on from row to row as long as the next one is free: then nothing is predict
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from respan_common.drafts import Draft, draft_folder
 from respan_common.errors import VolumeNotFoundError
 from respan_common.events import Reporter
 from respan_common.geometry import Box, whole
+from respan_common.model_cards import misfits
 from respan_common.model_folders import ModelFolder
 from respan_common.pieces import Pieces
 from respan_common.processes import give_memory_back
@@ -32,9 +34,9 @@ from respan_segmentation.model import load
 from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
 from respan_segmentation.passes import Grid, Pass
 from respan_segmentation.pipeline import Tally
-from respan_segmentation.plan import Row
+from respan_segmentation.plan import Row, starts
 from respan_segmentation.plausibility import complaints, image_features
-from respan_segmentation.refinement import SPINE_ROLES, Refinement
+from respan_segmentation.refinement import LARGEST_UM, SPINE_ROLES, Refinement
 from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey, survey
 
@@ -42,6 +44,7 @@ STAGE = "segmentation"
 FIRST_STAGE, UNREFINED = ".first_stage", ".unrefined"
 """Arrays of the draft that are never published."""
 _SURVEY = "survey"
+_COUNTED = re.compile(r"counted \S+ \S+ \S+ (\d+) (\d+)")
 _POLL_S = 0.2
 
 
@@ -103,11 +106,11 @@ class Walk:
     def images(self) -> dict[str, tuple[list[str], type[np.generic]]]:
         """Names of the channels, and type, of every group that is an image."""
         names = {
-            PROBABILITIES: _output_names(self.folder),
+            PROBABILITIES: self.folder.table.names,
             UNCERTAINTY: ["entropy", "disagreement"],
         }
         return {
-            group: (names[group][:count], dtype)
+            group: (list(names[group][:count]), dtype)
             for group, (count, dtype) in self.decision.channels.items()
             if group in names
         }
@@ -118,7 +121,8 @@ class Walk:
         if self.main.confidence is not None:
             features["confidence"] = self.main.confidence
         trained = self.folder.card.get("trained_range", {})
-        return [*complaints(features, trained), *self._shortages()]
+        again = self._refinement_warnings(self.refiner) if self.refiner else ()
+        return [*complaints(features, trained), *again, *self._shortages()]
 
     def _shortages(self) -> Iterator[str]:
         least = self.main.tally.least_batch
@@ -197,7 +201,7 @@ class Walk:
 
     def _take(self, task: Task, columns: list[list[Row]]) -> bool:
         """Claim rows that follow one another and do them; whether there were any."""
-        for row in _starts(_undone(task, columns, self._pieces.done())):
+        for row in starts(_undone(task, columns, self._pieces.done())):
             with ExitStack() as held:
                 if not held.enter_context(self._pieces.claimed(_tokens(task, row))):
                     continue
@@ -333,7 +337,32 @@ class Walk:
             self._writer(CLASSES),
             self.volume.spacing,
             self._tick,
+            self._note_refined,
         )
+
+    def _note_refined(self, shard: Box, refined: int, too_large: int) -> None:
+        """Keep a shard's counts with the draft: other processes do other shards."""
+        place = " ".join(f"{part.start}-{part.stop}" for part in shard)
+        self._pieces.mark_done([f"counted {place} {refined} {too_large}"])
+
+    def _refined_counts(self) -> list[tuple[int, int]]:
+        """Objects that were refined, and that were too large for it, shard by shard."""
+        found = (_COUNTED.fullmatch(token) for token in self._pieces.done())
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    @property
+    def refined(self) -> int:
+        """Objects of the image that were refined, by whichever process."""
+        return sum(refined for refined, _ in self._refined_counts())
+
+    def _refinement_warnings(self, refiner: ModelFolder) -> Iterator[str]:
+        yield from refiner.warnings
+        yield from misfits(refiner, self.volume.spacing)
+        if any(too_large for _, too_large in self._refined_counts()):
+            yield (
+                f"spines that touch each other over more than {LARGEST_UM:g} µm were not refined: "
+                "they are as the first model saw them"
+            )
 
     def _hidden_reader(self, name: str) -> Callable[[Box], NDArray[Any]]:
         return self._writer(name).read
@@ -351,14 +380,6 @@ def meaning_of(
     """What a model's scores mean; `spines` are the class values that belong to spines."""
     painted = folder.regions_class_order if folder.regions is not None else ()
     return Meaning(folder.outputs, tuple(painted), tuple(spines), threshold)
-
-
-def _output_names(folder: ModelFolder) -> list[str]:
-    """Names of a network's outputs, in their order."""
-    if folder.regions is None:
-        return sorted(folder.table.written, key=folder.table.written.__getitem__)
-    labels = folder.dataset["labels"]
-    return [name for name, value in labels.items() if name != "ignore" and value not in (0, [0])]
 
 
 def _devices(device: torch.device) -> tuple[torch.device, ...]:
@@ -387,15 +408,3 @@ def _undone(task: Task, columns: list[list[Row]], done: set[str]) -> list[list[R
             else:
                 runs[-1].append(row)
     return [run for run in runs if run]
-
-
-def _starts(runs: list[list[Row]]) -> Iterator[Row]:
-    """Rows where a sweep may begin, the best first.
-
-    The first row of the longest run, as every other start predicts some windows twice; where
-    somebody sweeps there already, its middle, so that two sweeps share it evenly.
-    """
-    runs = sorted(runs, key=len, reverse=True)
-    yield from (run[0] for run in runs)
-    yield from (run[len(run) // 2] for run in runs)
-    yield from (row for run in runs for row in run)

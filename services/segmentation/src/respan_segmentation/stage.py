@@ -160,9 +160,12 @@ def _check(volume: Volume, job: SegmentationJob) -> None:
         part.start % edge or (part.stop % edge and part.stop != size) or part.stop > size
         for part, edge, size in sides
     ):
+        start, stop = (
+            [getattr(part, end) for part in job.region or ()] for end in ("start", "stop")
+        )
         raise InputError(
-            f"the region {job.region} does not consist of whole shards: it must begin and end at "
-            f"multiples of {shard}, or at the volume's end {volume.shape_zyx}"
+            f"region: {start} to {stop} is not made of whole shards: it must begin and end at "
+            f"multiples of {list(shard)}, or at the volume's end, {list(volume.shape_zyx)}"
         )
 
 

@@ -21,8 +21,10 @@ from respan_common.model_folders import describe
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import load
 from respan_segmentation.normalization import statistics_of
+from respan_segmentation.outputs import Decision
 from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Recipe, Tally, scores_of
+from respan_segmentation.scores import Meaning
 from respan_segmentation.walk import meaning_of
 
 CPU = torch.device("cpu")
@@ -54,7 +56,7 @@ def own_recipe(
         statistics_of([(box, image)]),
         load(model, [CPU]),
         wanted,
-        meaning_of(model),
+        Decision(meaning_of(model)),
     )
 
 
@@ -69,11 +71,14 @@ def ours(
     recipe = own_recipe(folder, image, spacing, **options)
     classes = np.full(image.shape, 255, np.uint8)
     for block in grid(image.shape, block_zyx or image.shape):
-        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
+        meaning = meaning_of(describe(folder))
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe, meaning)
     return classes
 
 
-def classify(read: Read, box: Box, recipe: Recipe, tally: Tally | None = None) -> NDArray[np.uint8]:
+def classify(
+    read: Read, box: Box, recipe: Recipe, meaning: Meaning, tally: Tally | None = None
+) -> NDArray[np.uint8]:
     """Classes of a box; every voxel must be given once."""
     classes = np.full([part.stop - part.start for part in box], 255, np.uint8)
     given = np.zeros(classes.shape, int)
@@ -81,7 +86,7 @@ def classify(read: Read, box: Box, recipe: Recipe, tally: Tally | None = None) -
         for part in scores_of(read, box, recipe, tally or Tally(), helper):
             own = relative(part.box, box)
             given[own] += 1
-            classes[own] = 0 if part.scores is None else recipe.meaning.classes(part.scores)
+            classes[own] = 0 if part.sums is None else meaning.classes(part.sums)
     assert (given == 1).all()
     return classes
 

@@ -16,7 +16,6 @@ from tests.unit.respan_segmentation.prediction import (
 )
 
 from respan_common.blocks import grid
-from respan_common.errors import CapacityError
 from respan_common.geometry import VoxelSpacing, whole
 from respan_segmentation.normalization import SCHEMES, Normalization
 from respan_segmentation.pipeline import Layout, Recipe, Tally
@@ -119,13 +118,14 @@ def test_blocks_agree_with_the_whole_volume_wherever_it_is_cut(case):
 
 def by_sign(patches):
     """A stand-in for a network: class 1 where the image is positive."""
-    return torch.cat([-patches, patches], dim=1)
+    for patch in patches:
+        yield torch.cat([-patch, patch])
 
 
 def simple_recipe(shape, patch, step, predict=by_sign, spacing=(1.0, 1.0, 1.0)):
     layout_grid = regrid(shape, (1.0, 1.0, 1.0), spacing)
     layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step))
-    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2), CPU, batch=2)
+    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2).nothing(), CPU)
 
 
 @settings(max_examples=60, deadline=None)
@@ -140,7 +140,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
     classes = np.full(shape, 255, np.uint8)
     for block in grid(shape, block_zyx):
         assert (classes[block.inner] == 255).all()
-        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe, Meaning(2))
     np.testing.assert_array_equal(classes, image > 0)
 
 
@@ -149,7 +149,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
 def test_a_uniform_image_of_any_size_stays_uniform_on_another_grid(shape, spacing):
     image = np.ones(shape, np.float32)
     recipe = simple_recipe(shape, (4, 4, 4), 0.5, spacing=spacing)
-    classes = classify(lambda box: image[box], whole(shape), recipe)
+    classes = classify(lambda box: image[box], whole(shape), recipe, Meaning(2))
     assert classes.shape == shape
     assert (classes == 1).all()
 
@@ -158,33 +158,5 @@ def test_every_window_is_counted():
     image = np.ones((9, 10, 11), np.float32)
     recipe = simple_recipe(image.shape, (4, 4, 4), 0.5)
     tally = Tally()
-    classify(lambda box: image[box], whole(image.shape), recipe, tally)
+    classify(lambda box: image[box], whole(image.shape), recipe, Meaning(2), tally)
     assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_its_windows_counted_once():
-    sizes, tally = [], Tally()
-
-    def small_device(patches):
-        sizes.append(len(patches))
-        if len(patches) > 1:
-            raise torch.OutOfMemoryError
-        return by_sign(patches)
-
-    image = np.ones((9, 10, 11), np.float32)
-    recipe = simple_recipe(image.shape, (4, 4, 4), 0.5, small_device)
-    classes = classify(lambda box: image[box], whole(image.shape), recipe, tally)
-    assert (classes == 1).all()
-    assert sizes[0] == 2
-    assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
-    assert tally.least_batch == 1
-
-
-def test_a_window_that_does_not_fit_is_a_capacity_error():
-    def tiny_device(patches):
-        raise torch.OutOfMemoryError
-
-    recipe = simple_recipe((4, 4, 4), (4, 4, 4), 0.5, tiny_device)
-    image = np.ones((4, 4, 4), np.float32)
-    with pytest.raises(CapacityError, match="smaller patches"):
-        classify(lambda box: image[box], whole(image.shape), recipe)

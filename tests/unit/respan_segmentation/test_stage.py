@@ -329,12 +329,13 @@ def dendrites_in_the_dark():
 class Threshold:
     """A stand-in for a model: dendrite where the normalized image is above 3."""
 
-    devices, batch = (torch.device("cpu"),), 1
+    devices, least_batch = (torch.device("cpu"),), None
 
     def predictor(self, **options):
-        def predict(patches):
-            nothing = torch.zeros_like(patches)
-            return torch.cat([nothing, nothing - 1, patches - 3, nothing - 1], dim=1)
+        def predict(windows):
+            for window in windows:
+                nothing = torch.zeros_like(window)
+                yield torch.cat([nothing, nothing - 1, window - 3, nothing - 1])
 
         return predict
 

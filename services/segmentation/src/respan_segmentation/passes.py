@@ -17,6 +17,7 @@ from respan_common.errors import CapacityError
 from respan_common.geometry import Box, VoxelSpacing, Zyx, relative, shape_of, whole
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
+from respan_segmentation.emission import Emitted
 from respan_segmentation.model import Model, grids, mask_grids
 from respan_segmentation.normalization import (
     Normalization,
@@ -24,10 +25,9 @@ from respan_segmentation.normalization import (
     normalization,
     normalized_range,
 )
-from respan_segmentation.outputs import Decision, RowBuffer, Writer
+from respan_segmentation.outputs import Coming, Decision, RowBuffer, Values, Writer
 from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
 from respan_segmentation.plan import Row, halves, rows, widest_column
-from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey
 from respan_segmentation.tiles import Tiling
 
@@ -119,7 +119,8 @@ class Pass:
         self._read, self._survey, self._model = read, survey, model
         self._params, self._decision, self._first_stage = params, decision, first_stage
         self.tally = Tally(check)
-        self._sure, self._sampled = 0.0, 0
+        self._sure: torch.Tensor | float = 0.0
+        self._sampled: torch.Tensor | int = 0
         self.is_narrow = False
         """Whether memory forced narrower columns than planned."""
 
@@ -227,40 +228,60 @@ class Pass:
         expected = 0 if shared is None else int(np.prod(shape_of(shared)))
         return RowBuffer(row.box, expected, self._decision)
 
-    def _decided(self, box: Box) -> Iterator[tuple[Box, Mapping[str, NDArray[Any]] | None]]:
-        """Parts (z, y, x) of a box with what is to be written there."""
+    def _decided(self, box: Box) -> Iterator[tuple[Box, Values | None]]:
+        """Parts (z, y, x) of a box with what is to be written there.
+
+        Each is given when the next one has been started, so that a GPU need not wait for its copy.
+        """
         shared = _intersection(box, self._crop)
         if shared is None:
             return
         own = self.grid.turned(relative(shared, self._crop))
         read = self.grid.reader(self._read, self._crop)
+        before: tuple[Box, Coming | None] | None = None
         try:
             # The exit waits for what is being read, when the caller stops in the middle as well.
             with ThreadPoolExecutor(1) as helper:
                 for part in scores_of(read, own, self._recipe, self.tally, helper):
-                    place = self._in_image(part.box)
-                    if part.scores is None:
-                        yield place, None
-                        continue
-                    self._sample(part.scores)
-                    back = (0, *(axis + 1 for axis in self.grid.axes_back))
-                    values = self._decision.of(part.scores)
-                    yield place, {name: own.transpose(back) for name, own in values.items()}
+                    started = (self._in_image(part.box), self._started(part))
+                    if before is not None:
+                        yield self._given(*before)
+                    before = started
         except torch.OutOfMemoryError as error:
             raise CapacityError(f"a column of {shape_of(box)} voxels does not fit") from error
+        if before is not None:
+            yield self._given(*before)
 
-    def _sample(self, scores: torch.Tensor) -> None:
-        """Note how sure the model is, at one voxel in 64."""
-        some = scores[: self._decision.meaning.outputs, ::4, ::4, ::4]
-        shares = self._decision.meaning.probabilities(some).amax(dim=0)
-        found = shares[self._decision.meaning.classes(some) > 0]
-        self._sure += float(found.sum())
-        self._sampled += found.numel()
+    def _started(self, part: Emitted) -> Coming | None:
+        if part.sums is None:
+            return None
+        self._sample(part)
+        scores = part.sums if self._decision.is_relative else part.scores(self._decision.nothing)
+        return self._decision.of(scores)
+
+    def _given(self, box: Box, coming: Coming | None) -> tuple[Box, Values | None]:
+        if coming is None:
+            return box, None
+        back = (0, *(axis + 1 for axis in self.grid.axes_back))
+        return box, {name: own.transpose(back) for name, own in coming.values().items()}
+
+    def _sample(self, part: Emitted) -> None:
+        """Note how sure the model is, at one voxel in 64; without waiting for the device."""
+        meaning = self._decision.meaning
+        some = part.scores(self._decision.nothing, step=4)[: meaning.outputs]
+        found = meaning.classes(some) > 0
+        self._sure = self._sure + (meaning.probabilities(some).amax(dim=0) * found).sum()
+        self._sampled = self._sampled + found.sum()
 
     @property
     def confidence(self) -> float | None:
         """Mean probability of the classes that this process found; None if it found nothing."""
-        return self._sure / self._sampled if self._sampled else None
+        return float(self._sure) / int(self._sampled) if int(self._sampled) else None
+
+    @property
+    def least_batch(self) -> int | None:
+        """Windows at a time to which memory has forced the model; None if it has not."""
+        return self._model().least_batch
 
     def _in_image(self, box: Box) -> Box:
         """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""
@@ -287,8 +308,7 @@ class Pass:
             self._survey.statistics,
             self._model(),
             self._params,
-            self._decision.meaning,
-            disagreement=self._decision.extra_scores > 0,
+            self._decision,
         )
         return replace(recipe, holds_something=self.holds_something, second=self._second())
 
@@ -327,9 +347,7 @@ def recipe_for(
     statistics: Statistics,
     model: Model,
     params: SegmentationParams,
-    meaning: Meaning,
-    *,
-    disagreement: bool = False,
+    decision: Decision,
 ) -> Recipe:
     """What turns an image into classes, where every window is looked at."""
     scheme = _normalization(grid.folder, statistics)
@@ -338,12 +356,12 @@ def recipe_for(
         normalization=scheme,
         grey_range=normalized_range(scheme, statistics),
         predict=model.predictor(
-            mirrors=params.mirrors, precision=params.arithmetic, disagreement=disagreement
+            mirrors=params.mirrors,
+            precision=params.arithmetic,
+            disagreement=decision.extra_scores > 0,
         ),
-        meaning=meaning,
+        nothing=decision.nothing,
         device=model.devices[0],
-        batch=model.batch,
-        extra_scores=int(disagreement),
     )
 
 

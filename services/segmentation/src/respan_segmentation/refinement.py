@@ -20,7 +20,7 @@ from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import Model
 from respan_segmentation.normalization import statistics_of
-from respan_segmentation.outputs import Writer
+from respan_segmentation.outputs import Decision, Writer
 from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Tally, scores_of
 from respan_segmentation.plan import Row, rows
@@ -147,14 +147,15 @@ class Refinement:
         grid = Grid(self._folder, shape_of(box), self._spacing, self._params.step)
         painted = self._folder.regions_class_order if self._folder.regions is not None else ()
         meaning = Meaning(self._folder.outputs, tuple(painted))
-        recipe = recipe_for(grid, crop, statistics, self._model, self._params, meaning)
+        decision = Decision(meaning)
+        recipe = recipe_for(grid, crop, statistics, self._model, self._params, decision)
         own = whole(shape_of(grid.turned(crop)))
         seen = classes[crop].transpose(self._folder.transpose)
         read = grid.reader(lambda part: grey[part], crop)
         with ThreadPoolExecutor(1) as helper:
             for part in scores_of(read, own, recipe, self.tally, helper):
-                if part.scores is not None:
-                    seen[part.box] = meaning.classes(part.scores).cpu().numpy()
+                if part.sums is not None:
+                    seen[part.box] = meaning.classes(part.sums).cpu().numpy()
         return classes
 
 

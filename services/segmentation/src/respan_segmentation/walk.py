@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from respan_common.devices import torch_device
 from respan_common.drafts import Draft, draft_folder
-from respan_common.errors import VolumeNotFoundError
+from respan_common.errors import VolumeFormatError, VolumeNotFoundError
 from respan_common.events import Reporter
 from respan_common.geometry import Box, whole
 from respan_common.model_cards import misfits
@@ -125,7 +125,7 @@ class Walk:
         return [*complaints(features, trained), *again, *self._shortages()]
 
     def _shortages(self) -> Iterator[str]:
-        least = self.main.tally.least_batch
+        least = self.main.least_batch
         if least is not None:
             yield f"memory of {self.device} was short: windows were predicted {least} at a time"
         if self.main.is_narrow:
@@ -175,7 +175,7 @@ class Walk:
             return
         try:
             done = self._advance()
-        except (OSError, VolumeNotFoundError, ValueError):
+        except (OSError, ValueError, VolumeFormatError, VolumeNotFoundError):
             # What is finished is published and moved away, at any moment and in any order.
             if self._pieces.belong_to(self._digest):
                 raise

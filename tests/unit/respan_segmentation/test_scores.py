@@ -37,6 +37,7 @@ def test_a_threshold_is_for_regions_of_spines_alone(threshold, expected):
     scores = torch.logit(torch.tensor([0.51, 0.6]))[:, None, None, None]
     meaning = Meaning(2, region_values=(1, 2), spines=(2,), threshold=threshold)
     assert meaning.classes(scores).item() == expected
+    assert meaning.is_relative == (threshold is None)
 
 
 def test_a_spine_can_win_against_a_more_probable_background():

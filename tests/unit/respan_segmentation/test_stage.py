@@ -357,15 +357,16 @@ def test_empty_tiles_are_skipped_and_said_to_be_and_nothing_is_lost(tmp_path, mo
 class Greys:
     """A stand-in for a model: spine from a grey value on."""
 
-    devices, batch = (torch.device("cpu"),), 1
+    devices, least_batch = (torch.device("cpu"),), None
 
     def __init__(self, least):
         self.least = least
 
     def predictor(self, **options):
-        def predict(patches):
-            nothing = torch.zeros_like(patches)
-            return torch.cat([nothing, patches - self.least, nothing - 1, nothing - 1], dim=1)
+        def predict(windows):
+            for window in windows:
+                nothing = torch.zeros_like(window)
+                yield torch.cat([nothing, window - self.least, nothing - 1, nothing - 1])
 
         return predict
 

@@ -40,7 +40,7 @@ class Meaning:
     @property
     def is_relative(self) -> bool:
         """Whether scores that are all multiplied by one positive number mean the same classes."""
-        return bool(self.region_values) or self.threshold is None or not self.spines
+        return self.threshold is None or not self.spines
 
     def nothing(self) -> torch.Tensor:
         """Scores of a voxel that certainly holds nothing, shape (K,)."""

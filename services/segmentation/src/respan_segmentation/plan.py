@@ -99,6 +99,26 @@ def widest_column(
         windows, column = min(fitting)
 
 
+def tokens(name: str, row: Row) -> list[str]:
+    """Names of a row's shards in a step; by place, since another machine may cut other rows."""
+    return [
+        f"{name} " + " ".join(f"{part.start}-{part.stop}" for part in shard) for shard in row.shards
+    ]
+
+
+def undone(name: str, columns: list[list[Row]], done: set[str]) -> list[list[Row]]:
+    """Rows whose tokens are not all done, in runs that follow one another."""
+    runs: list[list[Row]] = []
+    for column in columns:
+        runs.append([])
+        for row in column:
+            if done.issuperset(tokens(name, row)):
+                runs.append([])
+            else:
+                runs[-1].append(row)
+    return [run for run in runs if run]
+
+
 def starts(runs: list[list[Row]]) -> Iterator[Row]:
     """Rows where a sweep may begin, the best first.
 

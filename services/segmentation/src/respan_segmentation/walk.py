@@ -34,7 +34,7 @@ from respan_segmentation.model import load
 from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
 from respan_segmentation.passes import Grid, Pass
 from respan_segmentation.pipeline import Tally
-from respan_segmentation.plan import Row, starts
+from respan_segmentation.plan import Row, starts, tokens, undone
 from respan_segmentation.plausibility import complaints, image_features
 from respan_segmentation.refinement import LARGEST_UM, SPINE_ROLES, Refinement
 from respan_segmentation.scores import Meaning
@@ -150,7 +150,7 @@ class Walk:
             token
             for column in last.columns(whole(self.volume.shape_zyx))
             for row in column
-            for token in _tokens(last, row)
+            for token in tokens(last.name, row)
         ]
 
     def left(self) -> int:
@@ -195,15 +195,15 @@ class Walk:
             self._enter(number)
             while self._take(task, columns):
                 pass
-            if _undone(task, columns, self._pieces.done()):
+            if undone(task.name, columns, self._pieces.done()):
                 return False
         return True
 
     def _take(self, task: Task, columns: list[list[Row]]) -> bool:
         """Claim rows that follow one another and do them; whether there were any."""
-        for row in starts(_undone(task, columns, self._pieces.done())):
+        for row in starts(undone(task.name, columns, self._pieces.done())):
             with ExitStack() as held:
-                if not held.enter_context(self._pieces.claimed(_tokens(task, row))):
+                if not held.enter_context(self._pieces.claimed(tokens(task.name, row))):
                     continue
                 if self._is_done(task, row):
                     continue
@@ -213,17 +213,17 @@ class Walk:
 
     def _follow(self, task: Task, some: Sequence[Row], held: ExitStack) -> None:
         for row, after in zip(task.sweep(some), [*some[1:], None], strict=False):
-            self._pieces.mark_done(_tokens(task, row))
+            self._pieces.mark_done(tokens(task.name, row))
             self._count_finished()
             self._tick()
             held.close()
             if after is None or self._is_done(task, after):
                 return
-            if not held.enter_context(self._pieces.claimed(_tokens(task, after))):
+            if not held.enter_context(self._pieces.claimed(tokens(task.name, after))):
                 return
 
     def _is_done(self, task: Task, row: Row) -> bool:
-        return self._pieces.done().issuperset(_tokens(task, row))
+        return self._pieces.done().issuperset(tokens(task.name, row))
 
     def _enter(self, number: int) -> None:
         """Begin a step: its share of the whole, and its windows, measure the progress."""
@@ -236,8 +236,8 @@ class Walk:
     def _count_finished(self) -> None:
         task = self._tasks[self._step]
         rows = [row for column in task.columns(whole(self.volume.shape_zyx)) for row in column]
-        tokens = {token for row in rows for token in _tokens(task, row)}
-        self._finished = len(tokens & self._pieces.done()) / max(len(tokens), 1)
+        every = {token for row in rows for token in tokens(task.name, row)}
+        self._finished = len(every & self._pieces.done()) / max(len(every), 1)
         self._most = 1 / max(len(rows), 1)
         self._before = task.tally.predicted + task.tally.skipped
 
@@ -387,24 +387,3 @@ def _devices(device: torch.device) -> tuple[torch.device, ...]:
     if device.type != "cuda":
         return (device,)
     return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
-
-
-def _tokens(task: Task, row: Row) -> list[str]:
-    """Names of a row's shards; by place, since another machine may cut other rows."""
-    return [
-        f"{task.name} " + " ".join(f"{part.start}-{part.stop}" for part in shard)
-        for shard in row.shards
-    ]
-
-
-def _undone(task: Task, columns: list[list[Row]], done: set[str]) -> list[list[Row]]:
-    """Rows that are not finished, in runs that follow one another."""
-    runs: list[list[Row]] = []
-    for column in columns:
-        runs.append([])
-        for row in column:
-            if done.issuperset(_tokens(task, row)):
-                runs.append([])
-            else:
-                runs[-1].append(row)
-    return [run for run in runs if run]

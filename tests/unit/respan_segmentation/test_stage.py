@@ -419,7 +419,11 @@ def test_a_canceled_refinement_goes_on_where_it_was(tmp_path, strict_second, ste
     how = {"channel": 1, "refinement_model": second}
     with pytest.raises(CancelledError):
         segment(store, first, Reporter(lambda event: None, begun), **how)
-    assert segment(store, first, **how).numbers["refined"] == 6
+    events = []
+    record = segment(store, first, Reporter(events.append, lambda: False), **how)
+    accepted = next(event for event in events if isinstance(event, Accepted))
+    assert (accepted.blocks, accepted.blocks_done) == (3, 1 if step == "refined" else 0)
+    assert record.numbers["refined"] == 6
     interrupted = classes_of(store)
     again = publish(tmp_path / "again.ome.zarr", [spines_along_y()])
     segment(again, first, **how)

@@ -85,7 +85,7 @@ def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
             model_digest=walk.folder.digest,
             device=walk.device,
             blocks=len(grid(walk.volume.shape_zyx, classes.block_zyx)),
-            blocks_done=len(draft.pieces.done()),
+            blocks_done=walk.shards_done,
         )
     )
     walk.lead()

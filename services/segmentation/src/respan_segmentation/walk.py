@@ -153,6 +153,12 @@ class Walk:
             for token in tokens(last.name, row)
         ]
 
+    @property
+    def shards_done(self) -> int:
+        """Shards that the last step has finished, also in earlier attempts."""
+        last = "refined" if self.refiner else "classes"
+        return sum(token.startswith(f"{last} ") for token in self._pieces.done())
+
     def left(self) -> int:
         """Shards of the whole image that are not finished."""
         return len(set(self.shards) - self._pieces.done())

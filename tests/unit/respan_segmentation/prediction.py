@@ -50,9 +50,10 @@ def own_recipe(
     model = describe(folder)
     wanted = SegmentationParams(preset="exact", step_size=step, mirroring=mirrors, **params)
     box = whole(image.shape)
+    grid_of_model = Grid(model, image.shape, spacing, step)
     return recipe_for(
-        Grid(model, image.shape, spacing, step),
-        box,
+        grid_of_model,
+        grid_of_model.layout(box),
         statistics_of([(box, image)]),
         load(model, [CPU]),
         wanted,

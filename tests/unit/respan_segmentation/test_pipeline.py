@@ -21,6 +21,7 @@ from respan_segmentation.normalization import SCHEMES, Normalization
 from respan_segmentation.pipeline import Layout, Recipe, Tally
 from respan_segmentation.resampling import regrid
 from respan_segmentation.scores import Meaning
+from respan_segmentation.sweep import orders
 from respan_segmentation.tiles import Tiling
 
 # nnU-Net's imports and its handling of old PyTorch calls warn.
@@ -124,7 +125,7 @@ def by_sign(patches):
 
 def simple_recipe(shape, patch, step, predict=by_sign, spacing=(1.0, 1.0, 1.0)):
     layout_grid = regrid(shape, (1.0, 1.0, 1.0), spacing)
-    layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step))
+    layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step), orders(shape)[0])
     return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2).nothing(), CPU)
 
 

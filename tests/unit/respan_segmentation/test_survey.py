@@ -39,6 +39,14 @@ def test_a_dim_spine_is_something_and_so_is_all_within_4_um(dtype):
     assert not occupancy.holds_something(box_around((20, 20, 20)))
 
 
+def test_a_long_dendrite_is_something_though_no_small_cell_of_it_is():
+    image = noise(spread=20)
+    image[16:20, 150:160, :] += 12  # 0.6 of the noise: a small cell is not at 5 of its deviations
+    occupancy = surveyed(image.astype(np.uint16)).occupancy
+    assert all(occupancy.holds_something(box_around((18, 155, x))) for x in (20, 130, 240))
+    assert not occupancy.holds_something(box_around((18, 20, 130)))
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 9), (1, 700, 3), (70, 5, 530), (65, 513, 4)])
 def test_every_place_of_an_image_of_any_shape_is_on_the_map(shape):
     image = np.zeros(shape, np.uint16)

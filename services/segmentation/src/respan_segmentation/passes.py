@@ -29,13 +29,14 @@ from respan_segmentation.outputs import Coming, Decision, RowBuffer, Values, Wri
 from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
 from respan_segmentation.plan import Row, halves, rows, widest_column
 from respan_segmentation.survey import Survey
+from respan_segmentation.sweep import Order, orders
 from respan_segmentation.tiles import Tiling
 
 logger = logging.getLogger(__name__)
 
 # The same on every machine: replicas that share an image cut it alike. Measured: more saves less
 # than one window in ten, and a laptop has other things to hold.
-_MOST_BYTES = 384 * 2**20
+_MOST_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class Grid:
     step: float
     model_spacing_um: Sequence[float] | None = None
 
-    def layout(self, crop: Box) -> Layout:
-        """Windows over a part of the image."""
+    def layout(self, crop: Box, order: Order | None = None) -> Layout:
+        """Windows over a part of the image; absent an order, swept along its longest axis."""
         wanted = self.model_spacing_um or self.folder.spacing_um
         regrid = grids(self.folder, shape_of(self.turned(crop)), self.spacing, wanted)
-        return Layout(regrid, Tiling(regrid.model_shape, self.folder.patch, self.step))
+        tiling = Tiling(regrid.model_shape, self.folder.patch, self.step)
+        return Layout(regrid, tiling, order or orders(regrid.image_shape)[0])
 
     def turned(self, box: Box) -> Box:
         """A box (z, y, x) in nnU-Net's axis order."""
@@ -85,6 +87,17 @@ class Grid:
             return read((z, y, x)).transpose(self.folder.transpose)
 
         return turned_read
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How an image is cut."""
+
+    order: Order
+    cross: Zyx
+    """Voxels of a column across the axis that it is swept along."""
+    windows: int
+    bytes: int
 
 
 class Pass:
@@ -126,38 +139,44 @@ class Pass:
 
     def columns(self, region: Box) -> list[list[Row]]:
         """Rows of shards of a region, by column."""
-        return rows(region, self._shard_zyx, self.axis, self._cross)
+        return rows(region, self._shard_zyx, self.axis, self._plan.cross)
 
     @property
     def axis(self) -> int:
         """Axis (0 z, 1 y, 2 x) along which columns are swept."""
-        return self.grid.folder.transpose[self._whole.order.row]
-
-    @cached_property
-    def _whole(self) -> Layout:
-        return self.grid.layout(whole(self.grid.shape_zyx))
+        return self.grid.folder.transpose[self._plan.order.row]
 
     @property
     def _shard_zyx(self) -> Zyx:
         return next(iter(self.writers.values())).block_zyx
 
     @cached_property
-    def _cross(self) -> Zyx:
-        shape, layout, axis = self.grid.shape_zyx, self._whole, self.axis
+    def _plan(self) -> _Plan:
+        """The order and the columns that need fewest windows, and of equal ones least memory.
+
+        For the image as a whole: every region of it, on every machine, must be swept alike.
+        """
+        every = whole(self.grid.shape_zyx)
+        shape = shape_of(self.grid.turned(every))
+        return min(
+            (self._columns_for(self.grid.layout(every, order)) for order in orders(shape)),
+            key=lambda plan: (plan.bytes > _MOST_BYTES, plan.windows, plan.bytes),
+        )
+
+    def _columns_for(self, layout: Layout) -> _Plan:
+        shape, axis = self.grid.shape_zyx, self.grid.folder.transpose[layout.order.row]
 
         def cost(column: Zyx) -> tuple[int, int]:
-            boxes = [c[0].box for c in rows(whole(shape), column, axis, column)]
-            targets = [layout.regrid.model_box(self.grid.turned(box)) for box in boxes]
-            windows = sum(layout.tiling.count(target) for target in targets)
+            boxes = [self.grid.turned(c[0].box) for c in rows(whole(shape), column, axis, column)]
+            windows = [layout.tiling.count(layout.regrid.model_box(box)) for box in boxes]
             row = [*column]
             row[axis] = self._shard_zyx[axis]
             written = 2 * int(np.prod(row)) * self._decision.bytes_per_voxel
-            return windows, written + max(
-                layout.memory_bytes(self.grid.turned(box), self._decision.meaning.outputs)
-                for box in boxes
-            )
+            outputs = self._decision.meaning.outputs
+            return sum(windows), written + max(layout.memory_bytes(b, outputs) for b in boxes)
 
-        return widest_column(shape, self._shard_zyx, axis, cost, _MOST_BYTES)
+        cross = widest_column(shape, self._shard_zyx, axis, cost, _MOST_BYTES)
+        return _Plan(layout.order, cross, *cost(cross))
 
     def sweep(self, some: Sequence[Row]) -> Iterator[Row]:
         """Write rows that follow one another, and give each when it is written.
@@ -298,13 +317,13 @@ class Pass:
 
     @cached_property
     def _layout(self) -> Layout:
-        return self.grid.layout(self._crop)
+        return self.grid.layout(self._crop, self._plan.order)
 
     @cached_property
     def _recipe(self) -> Recipe:
         recipe = recipe_for(
             self.grid,
-            self._crop,
+            self._layout,
             self._survey.statistics,
             self._model(),
             self._params,
@@ -343,7 +362,7 @@ class Pass:
 
 def recipe_for(
     grid: Grid,
-    crop: Box,
+    layout: Layout,
     statistics: Statistics,
     model: Model,
     params: SegmentationParams,
@@ -352,7 +371,7 @@ def recipe_for(
     """What turns an image into classes, where every window is looked at."""
     scheme = _normalization(grid.folder, statistics)
     return Recipe(
-        layout=grid.layout(crop),
+        layout=layout,
         normalization=scheme,
         grey_range=normalized_range(scheme, statistics),
         predict=model.predictor(

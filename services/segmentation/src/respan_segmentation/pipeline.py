@@ -22,7 +22,7 @@ from respan_segmentation.emission import Emission, Emitted
 from respan_segmentation.networks import Predict
 from respan_segmentation.normalization import Normalization
 from respan_segmentation.resampling import Regrid
-from respan_segmentation.sweep import Order, Panel, Scored, Sweep, order_for
+from respan_segmentation.sweep import Order, Panel, Scored, Sweep
 from respan_segmentation.tiles import Tiling
 
 Read = Callable[[Box], NDArray[Any]]
@@ -38,11 +38,8 @@ class Layout:
     regrid: Regrid
     tiling: Tiling
     """Windows on the model's grid."""
-
-    @property
-    def order(self) -> Order:
-        """Order of the axes in which the whole image, and so every part of it, is swept."""
-        return order_for(self.regrid.image_shape)
+    order: Order
+    """Order of the axes in which the whole image, and so every part of it, is swept."""
 
     def sweep(self, image_box: Box) -> Sweep:
         """Windows for a box of the image."""

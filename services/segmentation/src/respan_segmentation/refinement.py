@@ -148,7 +148,9 @@ class Refinement:
         painted = self._folder.regions_class_order if self._folder.regions is not None else ()
         meaning = Meaning(self._folder.outputs, tuple(painted))
         decision = Decision(meaning)
-        recipe = recipe_for(grid, crop, statistics, self._model, self._params, decision)
+        recipe = recipe_for(
+            grid, grid.layout(crop), statistics, self._model, self._params, decision
+        )
         own = whole(shape_of(grid.turned(crop)))
         seen = classes[crop].transpose(self._folder.transpose)
         read = grid.reader(lambda part: grey[part], crop)

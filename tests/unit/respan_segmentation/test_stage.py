@@ -439,6 +439,15 @@ def test_regions_share_the_refinement(tmp_path, strict_second):
     assert record.numbers["refined"] == 6
 
 
+def test_any_two_models_go_together(store, model, tmp_path):
+    second = write_random_model(tmp_path / "second", patch=(8, 16, 16), seed=5)
+    segment(store, model)
+    plain = classes_of(store)
+    record = segment(store, model, refinement_model=str(second), refinement_margin_um=0.12)
+    assert record.numbers["refined"] > 0
+    assert (classes_of(store) != plain).any()
+
+
 def test_a_cascade_cannot_refine(store, model, tmp_path):
     cascade = write_random_cascade(tmp_path / "cascade")
     with pytest.raises(InputError, match=r"refinement_model.*cascade"):

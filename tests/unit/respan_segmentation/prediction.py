@@ -99,15 +99,19 @@ def nnunets(
     step: float = 0.5,
     mirrors: bool = False,
     folds: tuple[str, ...] = ("all",),
+    checkpoint: str = "checkpoint_final.pth",
+    first_stage: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Classes by nnU-Net's own predictor."""
+    """Classes by nnU-Net's own predictor; a cascade's second stage sees those of the first."""
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = predict_from_raw_data.nnUNetPredictor(
             tile_step_size=step, use_mirroring=mirrors, device=CPU, allow_tqdm=False
         )
-        predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
+        predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint)
         classes: NDArray[np.uint8] = predictor.predict_single_npy_array(
-            image[None].astype(np.float32), {"spacing": list(spacing.zyx)}
+            image[None].astype(np.float32),
+            {"spacing": list(spacing.zyx)},
+            None if first_stage is None else first_stage[None].astype(np.int16),
         )
     return classes
 

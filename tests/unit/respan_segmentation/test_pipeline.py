@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.nnunet_models import write_random_model
+from tests.nnunet_models import LABELS, REGIONS, REGIONS_ORDER, write_random_model
 from tests.unit.respan_segmentation.prediction import (
     CPU,
     add_up_in_single_precision,
@@ -17,7 +17,7 @@ from tests.unit.respan_segmentation.prediction import (
 
 from respan_common.blocks import grid
 from respan_common.geometry import VoxelSpacing, whole
-from respan_segmentation.normalization import Normalization
+from respan_segmentation.normalization import SCHEMES, Normalization
 from respan_segmentation.pipeline import Layout, Recipe, Tally
 from respan_segmentation.resampling import regrid
 from respan_segmentation.scores import Meaning
@@ -70,12 +70,45 @@ def test_only_the_rounding_of_its_half_precision_sums_sets_nnunet_apart(case):
     assert (ours(*case) == nnunets(*case)).mean() >= 0.99
 
 
-def test_folds_are_averaged_as_nnunet_averages_them(tmp_path, monkeypatch):
+OTHER_GRID = VoxelSpacing(0.8, 0.12, 0.12)
+MODELS = {
+    "regions": {"labels": REGIONS, "regions_class_order": REGIONS_ORDER},
+    "regions and an ignore label": {
+        "labels": REGIONS | {"ignore": 4},
+        "regions_class_order": REGIONS_ORDER,
+    },
+    "an ignore label": {"labels": LABELS | {"ignore": 4}},
+    "a residual encoder": {"network": "ResidualEncoderUNet"},
+    "the best checkpoint": {"checkpoint": "checkpoint_best.pth"},
+    "three folds": {"folds": ["0", "1", "2"]},
+    **{
+        scheme: {"normalization": scheme}
+        for scheme in SCHEMES
+        if scheme not in ("ZScoreNormalization", "RGBTo01Normalization")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_of_every_kind_give_nnunets_classes(kind, tmp_path, monkeypatch):
+    model = MODELS[kind]
+    folder = write_random_model(tmp_path / "model", spacing=FLAT.zyx, patch=(8, 32, 32), **model)
     add_up_in_single_precision(monkeypatch)
-    folder = write_random_model(tmp_path / "model", spacing=FLAT.zyx, folds=["0", "1"])
-    image = textured((16, 40, 40))
-    expected = nnunets(folder, image, FLAT, folds=("0", "1"))
-    assert (ours(folder, image, FLAT) == expected).mean() >= 0.9995
+    own = {name: model[name] for name in ("folds", "checkpoint") if name in model}
+    image = textured((9, 36, 40))
+    expected = nnunets(folder, image, OTHER_GRID, **own)
+    assert np.unique(expected).size > 1
+    assert (ours(folder, image, OTHER_GRID) == expected).mean() >= 0.9995
+
+
+def test_bytes_are_scaled_as_nnunet_scales_them(tmp_path, monkeypatch):
+    model = {"spacing": FLAT.zyx, "patch": (8, 32, 32), "normalization": "RGBTo01Normalization"}
+    folder = write_random_model(tmp_path / "model", **model)
+    add_up_in_single_precision(monkeypatch)
+    image = (textured((9, 36, 40)) // 16).astype(np.uint8)
+    expected = nnunets(folder, image, OTHER_GRID)
+    assert np.unique(expected).size > 1
+    assert (ours(folder, image, OTHER_GRID) == expected).mean() >= 0.9995
 
 
 def test_blocks_agree_with_the_whole_volume_wherever_it_is_cut(case):

@@ -66,7 +66,7 @@ class Second:
     read: Read
     """A box of the image to class values, uint8."""
     regrid: Regrid
-    """The same two grids; nnU-Net interpolates masks linearly and cuts them at 1/2."""
+    """The same two grids; nnU-Net interpolates classes linearly."""
     values: tuple[int, ...]
     """Class values, each a channel of its own."""
 
@@ -211,15 +211,9 @@ def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen:
 
 
 def _masks(second: Second, seen: Box, device: torch.device) -> torch.Tensor:
-    """The first stage's classes on the model's grid, one channel for each.
-
-    Where interpolated masks overlap, the higher class wins, as in nnU-Net.
-    """
+    """The first stage's classes on the model's grid, one channel for each."""
     classes = torch.from_numpy(second.read(second.regrid.image_box(seen))).to(device)
-    found = torch.zeros(shape_of(seen), dtype=torch.uint8, device=device)
-    for value in second.values:
-        share = second.regrid.to_model((classes == value).float(), seen)
-        found.masked_fill_(share >= 0.5, value)
+    found = second.regrid.classes_to_model(classes, second.values, seen)
     return torch.stack([(found == value).float() for value in second.values])
 
 

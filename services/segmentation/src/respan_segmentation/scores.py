@@ -26,10 +26,10 @@ class Meaning:
         For models of overlapping regions: the value that each region paints, in painting order;
         empty for models whose classes compete.
     spines : tuple of int
-        Outputs that belong to spines: heads, necks, cores, shells.
+        Class values that belong to spines: heads, necks, cores, shells.
     threshold
-        Least summed probability of those for a voxel to be one of them; None: the most probable
-        class wins.
+        Least summed probability of those for a voxel to be one of them, or of each that is a
+        region; None: the most probable class wins, and regions are where they are probable.
     """
 
     outputs: int
@@ -40,7 +40,7 @@ class Meaning:
     @property
     def is_relative(self) -> bool:
         """Whether scores that are all multiplied by one positive number mean the same classes."""
-        return bool(self.region_values) or self.threshold is None or not self.spines
+        return self.threshold is None or not self.spines
 
     def nothing(self) -> torch.Tensor:
         """Scores of a voxel that certainly holds nothing, shape (K,)."""
@@ -67,10 +67,11 @@ class Meaning:
         return self._with_threshold(scores, self.threshold)
 
     def _regions(self, scores: torch.Tensor) -> torch.Tensor:
-        """Every region above 1/2, painted one over the other, as nnU-Net does."""
+        """Every probable enough region, painted one over the other, as nnU-Net does."""
         classes = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
         for region, value in zip(scores, self.region_values, strict=True):
-            classes.masked_fill_(region > 0, value)
+            least = self.threshold if value in self.spines else None
+            classes.masked_fill_(region > _log_odds(0.5 if least is None else least), value)
         return classes
 
     def _with_threshold(self, scores: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -86,6 +87,12 @@ class Meaning:
             best_spine[largest(scores[spines]).long()],
             best_other[largest(scores[others]).long()],
         )
+
+
+def _log_odds(probability: float) -> float:
+    if not 0 < probability < 1:
+        return math.copysign(math.inf, probability - 0.5)
+    return math.log(probability / (1 - probability))
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ tail that only the mean of many voxels loses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Survey:
         return cls(statistics, occupancy, roughness)
 
 
-_NUMBERS = ("mean", "deviation", "low", "high", "skewness", "masked_mean", "masked_deviation")
+_NUMBERS = tuple(part.name for part in fields(Statistics) if part.name != "box")
 
 
 def survey(

@@ -79,8 +79,8 @@ RECIPES = {
         shape=[24, 256, 256],
         patch_size=[12, 128, 128],
         features=[16, 32, 64, 96, 128],
-        volumes=70,
-        epochs=20,
+        volumes=240,
+        epochs=56,
         seed=1001,
     ),
     "confocal": Recipe(
@@ -89,8 +89,8 @@ RECIPES = {
         shape=[40, 256, 256],
         patch_size=[24, 96, 96],
         features=[16, 32, 64, 96],
-        volumes=50,
-        epochs=18,
+        volumes=160,
+        epochs=48,
         seed=2001,
     ),
 }

@@ -35,7 +35,7 @@ HALF = 0.45
 DOMINANCE = 1.0
 """Least ratio of a spine's light to other sharp light in its voxels."""
 
-ROSE = 6.0
+ROSE = 7.0
 """Signal to noise at which a human is sure of an object in noise; Rose found 5 for seeing one."""
 
 PEAK_NOISES = 2.0

@@ -80,7 +80,7 @@ RECIPES = {
         patch_size=[12, 128, 128],
         features=[16, 32, 64, 96, 128],
         volumes=240,
-        epochs=56,
+        epochs=34,
         seed=1001,
     ),
     "confocal": Recipe(
@@ -90,7 +90,7 @@ RECIPES = {
         patch_size=[24, 96, 96],
         features=[16, 32, 64, 96],
         volumes=160,
-        epochs=48,
+        epochs=34,
         seed=2001,
     ),
 }
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of 50 iterations each")
     parser.add_argument("--volumes", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="model folder whose weights to begin with")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.name]
     work = (arguments.work or Path("work/models") / arguments.name).resolve()
@@ -116,6 +117,7 @@ def main() -> None:
         work / "data",
         work / "model",
         recipe.training(arguments.epochs or recipe.epochs),
+        start=arguments.start,
         runtime=Runtime("auto", arguments.threads),
     )
     result = run_training(job, Reporter(Printer(), lambda: False))

@@ -31,7 +31,7 @@ def load_network(model: Path, weights: Path | None = None) -> torch.nn.Module:
     plans = json.loads((model / "plans.json").read_text())
     classes = len(json.loads((model / "dataset.json").read_text())["labels"])
     design = plans["configurations"][CONFIGURATION]["architecture"]
-    network = get_network_from_plans(
+    network: torch.nn.Module = get_network_from_plans(
         design["network_class_name"],
         design["arch_kwargs"],
         design["_kw_requires_import"],
@@ -41,7 +41,8 @@ def load_network(model: Path, weights: Path | None = None) -> torch.nn.Module:
     )
     path = weights or model / "fold_all" / "checkpoint_final.pth"
     network.load_state_dict(_weights(torch.load(path, map_location="cpu", weights_only=True)))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _weights(content: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -9,14 +9,21 @@ from typing import Any
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 LABELS = {"background": 0, "spine": 1, "dendrite": 2, "soma": 3}
+REGIONS = {"background": 0, "neuron": [1, 2, 3], "spine": 1, "soma": 3}
+"""Painted in this order; what is left of the neuron is dendrite, 2."""
+REGIONS_ORDER = (2, 1, 3)
+
+_BLOCKS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
 
 
 def write_random_model(
     folder: Path,
     *,
-    labels: Mapping[str, int] = LABELS,
+    labels: Mapping[str, int | list[int]] = LABELS,
+    regions_class_order: Sequence[int] | None = None,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     patch: Sequence[int] = (16, 32, 32),
     features: Sequence[int] = (2, 4),
@@ -27,29 +34,80 @@ def write_random_model(
     mask_zeros: bool = False,
     transpose: Sequence[int] = (0, 1, 2),
     convs: int = 1,
+    network: str = "PlainConvUNet",
+    configuration: str = "",
     seed: int = 0,
 ) -> Path:
     """Write dataset.json, plans.json and one checkpoint per fold; the folder itself is returned.
 
-    A patch of two sizes makes a 2d model. Weights are random, decided by `seed`.
+    A patch of two sizes makes a 2d model. `configuration` is nnU-Net's name of it; the second stage
+    of a cascade (`3d_cascade_fullres`) sees the classes of the first. Weights are random, decided
+    by `seed`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = "2d" if len(patch) == 2 else "3d_fullres"
-    configuration = _configuration(spacing, patch, features, normalization, mask_zeros, convs)
-    plans = _plans(name, configuration, spacing, patch, transpose)
+    name = configuration or ("2d" if len(patch) == 2 else "3d_fullres")
+    settings = _configuration(spacing, patch, features, normalization, mask_zeros, convs, network)
+    if name == "3d_cascade_fullres":
+        settings["previous_stage"] = "3d_lowres"
     dataset = {"channel_names": {"0": "channel1"}, "labels": dict(labels), "numTraining": 1}
+    if regions_class_order:
+        dataset["regions_class_order"] = list(regions_class_order)
     (folder / "dataset.json").write_text(json.dumps(dataset | {"file_ending": ".tif"}))
+    plans = _plans(name, settings, spacing, transpose)
     (folder / "plans.json").write_text(json.dumps(plans))
     for number, fold in enumerate(folds):
         torch.manual_seed(seed + number)
         content = {
-            "network_weights": _network(configuration, len(set(labels) - {"ignore"})).state_dict(),
+            "network_weights": _network(settings, dataset).state_dict(),
             "init_args": {"configuration": name, "fold": fold},
             "trainer_name": "nnUNetTrainer",
             "inference_allowed_mirroring_axes": tuple(mirror_axes or range(len(patch))),
         }
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
         torch.save(content, folder / f"fold_{fold}" / checkpoint)
+    return folder
+
+
+def write_random_cascade(
+    folder: Path,
+    *,
+    low_spacing: Sequence[float] = (2.0, 2.0, 2.0),
+    low_patch: Sequence[int] = (8, 16, 16),
+    **settings: Any,
+) -> Path:
+    """Write both stages of a cascade into a dataset folder, which is returned.
+
+    `settings` are those of `write_random_model`, for both stages.
+    """
+    names = {stage: f"nnUNetTrainer__nnUNetPlans__{stage}" for stage in _STAGES}
+    low, full = (folder / names[stage] for stage in _STAGES)
+    coarse = settings | {"spacing": low_spacing, "patch": low_patch}
+    write_random_model(low, configuration=_STAGES[0], **coarse)
+    write_random_model(full, configuration=_STAGES[1], **settings)
+    return folder
+
+
+_STAGES = ("3d_lowres", "3d_cascade_fullres")
+
+
+def make_plans_old(folder: Path) -> Path:
+    """Rewrite a plain model's plans.json as nnU-Net wrote it up to version 2.1."""
+    plans = json.loads((folder / "plans.json").read_text())
+    for settings in plans["configurations"].values():
+        architecture = settings.pop("architecture")
+        network = architecture["network_class_name"].rpartition(".")[2]
+        arguments = architecture["arch_kwargs"]
+        settings |= {
+            "UNet_class_name": network,
+            "UNet_base_num_features": arguments["features_per_stage"][0],
+            "unet_max_num_features": arguments["features_per_stage"][-1],
+            "n_conv_per_stage_encoder": arguments[_BLOCKS[network]],
+            "n_conv_per_stage_decoder": arguments["n_conv_per_stage_decoder"],
+            "num_pool_per_axis": [len(arguments["strides"]) - 1] * len(settings["patch_size"]),
+            "pool_op_kernel_sizes": arguments["strides"],
+            "conv_kernel_sizes": arguments["kernel_sizes"],
+        }
+    (folder / "plans.json").write_text(json.dumps(plans))
     return folder
 
 
@@ -60,6 +118,7 @@ def _configuration(
     normalization: str,
     mask_zeros: bool,
     convs: int,
+    network: str,
 ) -> dict[str, Any]:
     dimensions, stages = len(patch), len(features)
     resampling = {"is_seg": False, "order_z": 0, "force_separate_z": None}
@@ -81,14 +140,14 @@ def _configuration(
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
         "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "network_class_name": f"dynamic_network_architectures.architectures.unet.{network}",
             "arch_kwargs": {
                 "n_stages": stages,
                 "features_per_stage": list(features),
                 "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
                 "kernel_sizes": [kernel] * stages,
                 "strides": [[1] * dimensions] + [stride] * (stages - 1),
-                "n_conv_per_stage": [convs] * stages,
+                _BLOCKS[network]: [convs] * stages,
                 "n_conv_per_stage_decoder": [convs] * (stages - 1),
                 "conv_bias": True,
                 "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
@@ -104,11 +163,7 @@ def _configuration(
 
 
 def _plans(
-    name: str,
-    configuration: dict[str, Any],
-    spacing: Sequence[float],
-    patch: Sequence[int],
-    transpose: Sequence[int],
+    name: str, settings: dict[str, Any], spacing: Sequence[float], transpose: Sequence[int]
 ) -> dict[str, Any]:
     return {
         "dataset_name": "Dataset001_random",
@@ -118,7 +173,7 @@ def _plans(
         "image_reader_writer": "Tiff3DIO",
         "transpose_forward": list(transpose),
         "transpose_backward": [list(transpose).index(axis) for axis in range(3)],
-        "configurations": {name: configuration},
+        "configurations": {name: settings},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
@@ -132,14 +187,16 @@ def _plans(
     }
 
 
-def _network(configuration: Mapping[str, Any], classes: int) -> torch.nn.Module:
-    architecture = configuration["architecture"]
+def _network(settings: Mapping[str, Any], dataset: Mapping[str, Any]) -> torch.nn.Module:
+    labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
+    seen = len(labels.foreground_labels) if "previous_stage" in settings else 0
+    architecture = settings["architecture"]
     network: torch.nn.Module = get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        input_channels=1,
-        output_channels=classes,
+        input_channels=1 + seen,
+        output_channels=labels.num_segmentation_heads,
         allow_init=True,
         deep_supervision=True,
     )

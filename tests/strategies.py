@@ -30,6 +30,7 @@ _OVERRIDES: dict[str, st.SearchStrategy[Any]] = {
     "label_scheme": st.none() | st.integers(1, 4),
     "class_balance": st.floats(0, 1),
     "step_size": st.none() | st.floats(0.01, 1),
+    "spine_threshold": st.none() | st.floats(0, 1),
     "seed": st.integers(0, 2**31 - 1),
     "model_spacing_um": st.none() | st.lists(EDGES_UM, min_size=3, max_size=3),
     "resolution_um": st.none() | st.lists(EDGES_UM, min_size=3, max_size=3),

@@ -78,10 +78,10 @@ def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     model = _chosen_model(job)
     params = job.settings.segmentation.model_copy(update={"model": str(model.path)})
     outcome = call_stage(job.name, "segmentation", clients.segment(job.store, group, params), pool)
-    warning = "" if params.model_spacing_um else models.spacing_warning(model, spacing)
-    return outcome.model_copy(
-        update={"warnings": [*outcome.warnings, *([warning] if warning else [])]}
-    )
+    told = models.fit_warnings(model, spacing, job.model_roots, params.model_spacing_um)
+    # The stage may have said a part of it.
+    warnings = [*outcome.warnings, *(text for text in told if text not in outcome.warnings)]
+    return outcome.model_copy(update={"warnings": warnings})
 
 
 def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from respan_common.blocks import grid
-from respan_common.geometry import VoxelSpacing, Zyx, whole
+from respan_common.geometry import Box, VoxelSpacing, Zyx, relative, whole
 from respan_common.model_folders import describe
-from respan_segmentation.model import grids, load
-from respan_segmentation.normalization import (
-    normalization,
-    normalized_range,
-    statistics_of,
-)
-from respan_segmentation.pipeline import Layout, Recipe, classify
-from respan_segmentation.tiles import Tiling
+from respan_common.params import SegmentationParams
+from respan_segmentation.model import load
+from respan_segmentation.normalization import statistics_of
+from respan_segmentation.passes import Grid, recipe_for
+from respan_segmentation.pipeline import Read, Recipe, Tally, scores_of
+from respan_segmentation.walk import meaning_of
 
 CPU = torch.device("cpu")
 
@@ -37,27 +36,25 @@ def textured(shape: Zyx, seed: int = 0) -> NDArray[np.uint16]:
     return np.clip(fine + coarse + 300, 1, 4000).astype(np.uint16)
 
 
-def recipe_for(
+def own_recipe(
     folder: Path,
     image: NDArray[Any],
     spacing: VoxelSpacing,
     step: float = 0.5,
     mirrors: bool = False,
+    **params: Any,
 ) -> Recipe:
     """What the stage would use for an image without an empty surround."""
     model = describe(folder)
-    statistics = statistics_of([(whole(image.shape), image)])
-    regrid = grids(model, image.shape, spacing, model.spacing_um)
-    tiling = Tiling(regrid.model_shape, model.patch, step)
-    intensities = model.plans["foreground_intensity_properties_per_channel"]["0"]
-    scheme = normalization(model.settings["normalization_schemes"][0], statistics, intensities)
-    return Recipe(
-        layout=Layout(regrid, tiling, model.classes),
-        normalization=scheme,
-        grey_range=normalized_range(scheme, statistics),
-        predict=load(model, CPU).predictor(mirrors=mirrors),
-        device=CPU,
-        batch=2,
+    wanted = SegmentationParams(preset="exact", step_size=step, mirroring=mirrors, **params)
+    box = whole(image.shape)
+    return recipe_for(
+        Grid(model, image.shape, spacing, step),
+        box,
+        statistics_of([(box, image)]),
+        load(model, [CPU]),
+        wanted,
+        meaning_of(model),
     )
 
 
@@ -69,12 +66,23 @@ def ours(
     **options: Any,
 ) -> NDArray[np.uint8]:
     """Classes by our recipe, in one block or in several."""
-    recipe = recipe_for(folder, image, spacing, **options)
+    recipe = own_recipe(folder, image, spacing, **options)
     classes = np.full(image.shape, 255, np.uint8)
     for block in grid(image.shape, block_zyx or image.shape):
-        classes[block.inner] = classify(
-            lambda box: image[box], block.inner, recipe, lambda windows: None
-        )
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
+    return classes
+
+
+def classify(read: Read, box: Box, recipe: Recipe, tally: Tally | None = None) -> NDArray[np.uint8]:
+    """Classes of a box; every voxel must be given once."""
+    classes = np.full([part.stop - part.start for part in box], 255, np.uint8)
+    given = np.zeros(classes.shape, int)
+    with ThreadPoolExecutor(1) as helper:
+        for part in scores_of(read, box, recipe, tally or Tally(), helper):
+            own = relative(part.box, box)
+            given[own] += 1
+            classes[own] = 0 if part.scores is None else recipe.meaning.classes(part.scores)
+    assert (given == 1).all()
     return classes
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.nnunet_models import write_random_model
 from respan_common.errors import ModelError
 from respan_common.geometry import VoxelSpacing
 from respan_common.model_folders import describe
-from respan_segmentation.model import grids, load, read_checkpoint
+from respan_segmentation.model import grids, load, read_checkpoint, spread
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def test_a_booby_trapped_checkpoint_is_refused_and_does_not_run(folder, tmp_path
     content = read_checkpoint(path)
     torch.save({**content, "logging": Trap(canary)}, path)
     with pytest.raises(ModelError, match=r"checkpoint_final.pth is refused.*mkdir"):
-        load(describe(folder), CPU)
+        load(describe(folder), [CPU])
     assert not canary.exists()
     torch.load(path, weights_only=False)  # the trap itself works
     assert canary.exists()
@@ -52,7 +53,7 @@ def test_plans_that_name_other_code_are_refused(folder):
     architecture = describe(folder).settings["architecture"]
     change_plans(folder, architecture={**architecture, "network_class_name": "os.system"})
     with pytest.raises(ModelError, match=r"names os\.system"):
-        load(describe(folder), CPU)
+        load(describe(folder), [CPU])
 
 
 def test_numpy_numbers_in_the_training_log_are_harmless(folder):
@@ -66,37 +67,103 @@ def test_a_file_that_is_no_checkpoint_is_named(folder):
     path = folder / "fold_all" / "checkpoint_final.pth"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ModelError, match="is not a readable checkpoint"):
-        load(describe(folder), CPU)
+        load(describe(folder), [CPU])
 
 
 def test_weights_of_another_network_are_refused(folder, tmp_path):
     other = write_random_model(tmp_path / "other", spacing=(1.0, 0.1, 0.1), features=(3, 5))
     (folder / "plans.json").write_text((other / "plans.json").read_text())
     with pytest.raises(ModelError, match="do not fit the network"):
-        load(describe(folder), CPU)
+        load(describe(folder), [CPU])
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(folder):
     path = folder / "fold_all" / "checkpoint_final.pth"
     torch.save({**read_checkpoint(path), "init_args": {"configuration": "2d"}}, path)
     with pytest.raises(ModelError, match="trained as '2d'"):
-        load(describe(folder), CPU)
+        load(describe(folder), [CPU])
 
 
 def test_the_last_model_stays_loaded_until_its_files_change(folder):
-    first = load(describe(folder), CPU)
-    assert load(describe(folder), CPU) is first
+    first = load(describe(folder), [CPU])
+    assert load(describe(folder), [CPU]) is first
     write_random_model(folder, spacing=(1.0, 0.1, 0.1), seed=5)
-    assert load(describe(folder), CPU) is not first
+    assert load(describe(folder), [CPU]) is not first
 
 
 def test_every_mirrored_prediction_counts_once(folder):
-    model = load(describe(folder), CPU)
+    model = load(describe(folder), [CPU])
     patch = torch.randn(1, 1, 16, 32, 32)
     mirrored = model.predictor(mirrors=True)
     for axis in (2, 3, 4):
         turned = torch.flip(mirrored(torch.flip(patch, [axis])), [axis])
         torch.testing.assert_close(turned, mirrored(patch), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["full", "nnunet"])
+def test_compiled_networks_give_what_pytorch_gives(folder, precision):
+    model = load(describe(folder), [CPU], threads=2)
+    patches = torch.randn(3, 1, 16, 32, 32)
+    expected = model.networks[0](patches)
+    found = model.predictor(mirrors=False, precision=precision)(patches)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_half_precision_decides_almost_every_voxel_alike(folder):
+    model = load(describe(folder), [CPU])
+    patches = torch.randn(2, 1, 16, 32, 32)
+    half, full = (model.predictor(mirrors=False, precision=p)(patches) for p in ("half", "full"))
+    assert (half.argmax(1) == full.argmax(1)).float().mean() > 0.98
+
+
+def test_a_network_that_cannot_be_compiled_runs_in_pytorch(folder, monkeypatch, caplog):
+    def refuse(*arguments, **options):
+        raise RuntimeError("unknown layer")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr("openvino.convert_model", refuse)
+    model = load(describe(folder), [CPU], threads=3)
+    patches = torch.randn(2, 1, 16, 32, 32)
+    found = model.predictor(mirrors=False)(patches)
+    torch.testing.assert_close(found, model.networks[0](patches), atol=1e-4, rtol=1e-4)
+    assert "unknown layer" in caplog.text
+
+
+def test_a_translation_is_kept_and_a_damaged_one_made_anew(folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    write_random_model(folder, seed=77)  # of which this process has not loaded anything yet
+    patches = torch.randn(1, 1, 16, 32, 32)
+    expected = load(describe(folder), [CPU], threads=1).predictor(mirrors=False)(patches)
+    (kept,) = (folder / "cache").rglob("*.xml")
+    for content in (kept.read_bytes(), b"damaged"):
+        kept.write_bytes(content)
+        processor_model = load(describe(folder), [CPU], threads=2)
+        processor_model._runs.clear()
+        torch.testing.assert_close(processor_model.predictor(mirrors=False)(patches), expected)
+    assert kept.read_bytes() != b"damaged"
+
+
+def test_several_devices_share_a_batch_and_change_nothing(folder):
+    network = load(describe(folder), [CPU]).networks[0]
+    patches = torch.randn(5, 1, 16, 32, 32)
+    alone, shared = (spread(network, [CPU] * n, half=False)(patches) for n in (1, 3))
+    torch.testing.assert_close(shared, alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone, network(patches), atol=1e-4, rtol=1e-4)
+
+
+def test_folds_that_agree_have_no_doubt_and_others_have(tmp_path):
+    same = write_random_model(tmp_path / "same", folds=["0"], seed=1)
+    shutil.copytree(same / "fold_0", same / "fold_1")
+    different = write_random_model(tmp_path / "different", folds=["0", "1"], seed=1)
+    patches = torch.randn(1, 1, 16, 32, 32)
+    doubts = []
+    for path in (same, different):
+        model = load(describe(path), [CPU])
+        found = model.predictor(mirrors=False, disagreement=True)(patches)
+        assert found.shape[1] == describe(path).outputs + 1
+        doubts.append(found[:, -1])
+    assert doubts[0].abs().max() < 1e-4
+    assert doubts[1].mean() > 0.01
 
 
 def test_a_2d_model_sees_slices_one_by_one_at_the_images_own_distance(tmp_path):

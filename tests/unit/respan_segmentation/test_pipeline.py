@@ -9,6 +9,7 @@ from tests.nnunet_models import write_random_model
 from tests.unit.respan_segmentation.prediction import (
     CPU,
     add_up_in_single_precision,
+    classify,
     nnunets,
     ours,
     textured,
@@ -18,8 +19,9 @@ from respan_common.blocks import grid
 from respan_common.errors import CapacityError
 from respan_common.geometry import VoxelSpacing, whole
 from respan_segmentation.normalization import Normalization
-from respan_segmentation.pipeline import Layout, Recipe, classify
+from respan_segmentation.pipeline import Layout, Recipe, Tally
 from respan_segmentation.resampling import regrid
+from respan_segmentation.scores import Meaning
 from respan_segmentation.tiles import Tiling
 
 # nnU-Net's imports and its handling of old PyTorch calls warn.
@@ -89,9 +91,8 @@ def by_sign(patches):
 
 def simple_recipe(shape, patch, step, predict=by_sign, spacing=(1.0, 1.0, 1.0)):
     layout_grid = regrid(shape, (1.0, 1.0, 1.0), spacing)
-    tiling = Tiling(layout_grid.model_shape, patch, step)
-    layout = Layout(layout_grid, tiling, classes=2)
-    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, CPU, batch=2)
+    layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step))
+    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2), CPU, batch=2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,9 +107,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
     classes = np.full(shape, 255, np.uint8)
     for block in grid(shape, block_zyx):
         assert (classes[block.inner] == 255).all()
-        classes[block.inner] = classify(
-            lambda box: image[box], block.inner, recipe, lambda windows: None
-        )
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
     np.testing.assert_array_equal(classes, image > 0)
 
 
@@ -117,7 +116,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
 def test_a_uniform_image_of_any_size_stays_uniform_on_another_grid(shape, spacing):
     image = np.ones(shape, np.float32)
     recipe = simple_recipe(shape, (4, 4, 4), 0.5, spacing=spacing)
-    classes = classify(lambda box: image[box], whole(shape), recipe, lambda windows: None)
+    classes = classify(lambda box: image[box], whole(shape), recipe)
     assert classes.shape == shape
     assert (classes == 1).all()
 
@@ -125,13 +124,13 @@ def test_a_uniform_image_of_any_size_stays_uniform_on_another_grid(shape, spacin
 def test_every_window_is_counted():
     image = np.ones((9, 10, 11), np.float32)
     recipe = simple_recipe(image.shape, (4, 4, 4), 0.5)
-    counts = []
-    classify(lambda box: image[box], whole(image.shape), recipe, counts.append)
-    assert sum(counts) == recipe.layout.tiling.count(whole(image.shape))
+    tally = Tally()
+    classify(lambda box: image[box], whole(image.shape), recipe, tally)
+    assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_its_windows_counted_once():
-    sizes, counts = [], []
+    sizes, tally = [], Tally()
 
     def small_device(patches):
         sizes.append(len(patches))
@@ -141,10 +140,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_windows_counted_once():
 
     image = np.ones((9, 10, 11), np.float32)
     recipe = simple_recipe(image.shape, (4, 4, 4), 0.5, small_device)
-    classes = classify(lambda box: image[box], whole(image.shape), recipe, counts.append)
+    classes = classify(lambda box: image[box], whole(image.shape), recipe, tally)
     assert (classes == 1).all()
     assert sizes[0] == 2
-    assert sum(counts) == recipe.layout.tiling.count(whole(image.shape))
+    assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
+    assert tally.least_batch == 1
 
 
 def test_a_window_that_does_not_fit_is_a_capacity_error():
@@ -154,4 +154,4 @@ def test_a_window_that_does_not_fit_is_a_capacity_error():
     recipe = simple_recipe((4, 4, 4), (4, 4, 4), 0.5, tiny_device)
     image = np.ones((4, 4, 4), np.float32)
     with pytest.raises(CapacityError, match="smaller patches"):
-        classify(lambda box: image[box], whole(image.shape), recipe, lambda windows: None)
+        classify(lambda box: image[box], whole(image.shape), recipe)

@@ -1,7 +1,14 @@
 """One image of a store, from file to file."""
 
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from tests.nnunet_models import write_random_model
 from tests.unit.respan_segmentation.prediction import ours, textured
 
@@ -13,7 +20,7 @@ from respan_common.params import SegmentationParams
 from respan_common.records import StageKey
 from respan_common.settings import Runtime
 from respan_common.volumes import open_volume
-from respan_segmentation import walk
+from respan_segmentation import passes, walk
 from respan_segmentation.jobs import SegmentationJob
 from respan_segmentation.stage import run
 
@@ -43,9 +50,13 @@ def model(tmp_path):
     return write_random_model(tmp_path / "model", spacing=(1.0, 0.1, 0.1), patch=(8, 32, 32))
 
 
-def segment(store, model, report=None, group="", runtime=CPU, **params):
-    params = {"channel": 2, "model": str(model), **params}
-    job = SegmentationJob(store, group, model, SegmentationParams(**params), runtime)
+def segment(store, model, report=None, group="", runtime=CPU, region=None, **params):
+    # As in single precision, so that results can be compared; every tile, as nothing is empty.
+    exactly = {"precision": "full", "skip_empty": False}
+    params = {"channel": 2, "model": str(model)} | exactly | params
+    wanted = SegmentationParams(**params)
+    refiner = Path(wanted.refinement_model) if wanted.refinement_model else None
+    job = SegmentationJob(store, group, model, wanted, runtime, refiner, region)
     return run(job, report or SilentReporter())
 
 
@@ -101,30 +112,205 @@ def test_a_model_without_a_voxel_size_takes_the_images_and_says_so(store, tmp_pa
     assert segment(store, model, model_spacing_um=[1.0, 0.1, 0.1]).warnings == []
 
 
-def test_progress_counts_every_window(store, model):
+def test_progress_ends_at_all_and_says_what_was_understood(store, model):
     events = []
     record = segment(store, model, Reporter(events.append, lambda: False))
     accepted = next(event for event in events if isinstance(event, Accepted))
     last = [event for event in events if isinstance(event, Progress)][-1]
     assert accepted.shape == IMAGE.shape
     assert (accepted.device, accepted.blocks, accepted.blocks_done) == ("cpu", 1, 0)
-    assert last.done == last.total == record.numbers["windows"]
+    assert last.done == last.total
+    assert record.numbers["windows"] > 1
+    assert record.numbers["skipped_share"] == 0
 
 
-def test_a_canceled_stage_resumes_at_its_first_unfinished_block(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(walk, "_PROCESSOR_BUDGET", 0)  # one shard per block
-    image = textured((6, 520, 40))
-    store = publish(tmp_path / "long.ome.zarr", [image])
-    log = store / ".respan" / "partial" / "segmentation" / ".respan" / "done.log"
+LONG = textured((6, 1050, 40))
+"""Three shards, one after the other."""
+
+
+@pytest.fixture
+def long_store(tmp_path):
+    return publish(tmp_path / "long.ome.zarr", [LONG])
+
+
+@pytest.fixture(scope="module")
+def long_classes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model = write_random_model(path / "model", spacing=(1.0, 0.1, 0.1), patch=(8, 32, 32))
+    return ours(model, LONG, SPACING, step=0.75)
+
+
+def classes_of(store):
+    return open_volume(store, "labels/classes").read()
+
+
+def test_a_canceled_stage_resumes_at_its_first_unfinished_row(long_store, model, long_classes):
+    log = long_store / ".respan" / "partial" / "segmentation" / ".respan" / "done.log"
     with pytest.raises(CancelledError):
-        segment(store, model, Reporter(lambda event: None, log.exists), channel=1)
+        segment(long_store, model, Reporter(lambda event: None, log.exists), channel=1)
     events = []
-    segment(store, model, Reporter(events.append, lambda: False), channel=1)
+    segment(long_store, model, Reporter(events.append, lambda: False), channel=1)
     accepted = next(event for event in events if isinstance(event, Accepted))
-    assert (accepted.blocks, accepted.blocks_done) == (2, 1)
-    np.testing.assert_array_equal(
-        open_volume(store, "labels/classes").read(), ours(model, image, SPACING, step=0.75)
-    )
+    assert (accepted.blocks, accepted.blocks_done) == (3, 1)
+    np.testing.assert_array_equal(classes_of(long_store), long_classes)
+
+
+def rows_of(start, stop):
+    return (slice(0, 6), slice(start, stop), slice(0, 40))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_regions_one_after_the_other_give_the_whole(long_store, model, long_classes, order):
+    regions = [rows_of(0, 512), rows_of(512, 1024), rows_of(1024, 1050)]
+    left = []
+    for number in order:
+        record = segment(long_store, model, channel=1, region=regions[number])
+        left.append(record.numbers.get("shards_left", 0))
+    assert left == [2, 1, 0]
+    np.testing.assert_array_equal(classes_of(long_store), long_classes)
+
+
+def test_a_region_that_cuts_through_a_shard_is_an_input_error(long_store, model):
+    with pytest.raises(InputError, match=r"multiples of .*512"):
+        segment(long_store, model, channel=1, region=rows_of(0, 500))
+
+
+REPLICA = """
+import sys
+from pathlib import Path
+from respan_common.events import SilentReporter
+from respan_common.params import SegmentationParams
+from respan_common.settings import Runtime
+from respan_segmentation.jobs import SegmentationJob
+from respan_segmentation.stage import run
+store, model, start, stop = sys.argv[1:]
+params = SegmentationParams(model=model, precision="full", skip_empty=False)
+region = (slice(0, 6), slice(int(start), int(stop)), slice(0, 40)) if stop != "0" else None
+job = SegmentationJob(Path(store), "", Path(model), params, Runtime("cpu", 1), None, region)
+run(job, SilentReporter())
+"""
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_replicas_share_an_image_and_one_that_is_killed_costs_only_time(
+    long_store, model, long_classes, kill
+):
+    def replica(start, stop):
+        return subprocess.Popen(
+            [sys.executable, "-c", REPLICA, str(long_store), str(model), str(start), str(stop)]
+        )
+
+    replicas = [replica(0, 0), replica(512, 1050)]
+    if kill:
+        claims = long_store / ".respan" / "partial" / "segmentation" / ".respan" / "claims"
+        wait_for(lambda: any(claims.glob("classes*")) or replicas[0].poll() is not None)
+        replicas[0].kill()
+        replicas[0].wait()
+        replicas.append(replica(0, 0))
+    assert [one.wait(120) for one in replicas[-2:]] == [0, 0]
+    np.testing.assert_array_equal(classes_of(long_store), long_classes)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_where_memory_is_short_narrower_columns_give_the_same(tmp_path, model, monkeypatch):
+    image = textured((6, 560, 550))
+    whole_store = publish(tmp_path / "whole.ome.zarr", [image])
+    segment(whole_store, model, channel=1)
+    plain = passes.scores_of
+
+    def short(read, box, *rest):
+        if box[2].stop - box[2].start > 512:
+            raise torch.OutOfMemoryError
+        yield from plain(read, box, *rest)
+
+    monkeypatch.setattr(passes, "scores_of", short)
+    store = publish(tmp_path / "cut.ome.zarr", [image])
+    record = segment(store, model, channel=1)
+    assert "narrower columns" in record.warnings[0]
+    np.testing.assert_array_equal(classes_of(store), classes_of(whole_store))
+
+
+def dendrites_in_the_dark():
+    """A noisy field with one bright thread in a corner."""
+    image = np.random.default_rng(4).normal(200, 5, (10, 400, 300))
+    image[4:7, 20:24, :200] += 500
+    return image.astype(np.uint16)
+
+
+class Threshold:
+    """A stand-in for a model: dendrite where the normalized image is above 3."""
+
+    devices, batch = (torch.device("cpu"),), 1
+
+    def predictor(self, **options):
+        def predict(patches):
+            nothing = torch.zeros_like(patches)
+            return torch.cat([nothing, nothing - 1, patches - 3, nothing - 1], dim=1)
+
+        return predict
+
+
+def test_empty_tiles_are_skipped_and_said_to_be_and_nothing_is_lost(tmp_path, monkeypatch):
+    model = write_random_model(tmp_path / "model", spacing=SPACING.zyx, patch=(8, 32, 32))
+    monkeypatch.setattr(walk, "load", lambda *arguments: Threshold())
+    image = dendrites_in_the_dark()
+    stores = [publish(tmp_path / f"{n}.ome.zarr", [image]) for n in range(2)]
+    every = segment(stores[0], model, channel=1)
+    some = segment(stores[1], model, channel=1, skip_empty=True)
+    assert some.numbers["windows"] == every.numbers["windows"]
+    assert every.numbers["windows_skipped"] == 0
+    assert 0.3 < some.numbers["skipped_share"] < 1
+    assert (classes_of(stores[0]) > 0).sum() > 2000
+    np.testing.assert_array_equal(classes_of(stores[1]), classes_of(stores[0]))
+
+
+def test_probabilities_and_doubt_are_images_of_their_own(store, tmp_path):
+    model = write_random_model(tmp_path / "folds", spacing=(1.0, 0.1, 0.1), folds=["0", "1"])
+    segment(store, model, probabilities=True, uncertainty=True)
+    shares, doubt = open_volume(store, "probabilities"), open_volume(store, "uncertainty")
+    assert shares.channel_names == ["background", "spine", "dendrite", "soma"]
+    assert doubt.channel_names == ["entropy", "disagreement"]
+    values = np.stack([shares.read(channel=n + 1) for n in range(4)]).astype(int)
+    assert np.abs(values.sum(axis=0) - 255).max() <= 2
+    found = classes_of(store)
+    assert (np.take_along_axis(values, found[None], 0)[0] >= values.max(axis=0) - 1).all()
+    assert 0 <= doubt.read().min() < doubt.read().max() <= 1
+    assert doubt.read(channel=2).max() > 0
+
+
+def test_what_was_asked_for_once_is_gone_when_it_is_not_asked_for(store, model):
+    segment(store, model, uncertainty=True)
+    segment(store, model)
+    assert not (store / "uncertainty").exists()
+
+
+def test_a_spine_threshold_of_the_models_card_applies_and_can_be_overruled(store, model):
+    usual = (segment(store, model), classes_of(store))[1]
+    (model / "card.json").write_text('{"operating_point": {"spine_threshold": 1.0}}')
+    assert not (segment(store, model), classes_of(store) == 1)[1].any()
+    assert (usual == 1).any()
+    segment(store, model, spine_threshold=0.0)
+    assert (classes_of(store) == 1).all()
+
+
+def test_a_threshold_that_is_no_probability_is_a_model_error(store, model):
+    (model / "card.json").write_text('{"operating_point": {"spine_threshold": "high"}}')
+    with pytest.raises(ModelError, match=r"card\.json.*number from 0 to 1"):
+        segment(store, model)
+
+
+def test_an_image_unlike_the_training_is_said_to_be(store, model):
+    card = {"trained_range": {"skewness": [5, 9], "foreground_share": [0, 1e-6], "other": 3}}
+    (model / "card.json").write_text(json.dumps(card))
+    warnings = " ".join(segment(store, model).warnings)
+    assert "skewness" in warnings
+    assert "far more was found" in warnings
+    assert "roughness" not in warnings
 
 
 def test_a_channel_that_does_not_exist_is_an_input_error(store, model):

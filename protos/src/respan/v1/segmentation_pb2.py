@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from respan.v1 import stage_pb2 as respan_dot_v1_dot_stage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crespan/v1/segmentation.proto\x12\trespan.v1\x1a\x15respan/v1/stage.proto\"b\n\x0eSegmentRequest\x12!\n\x06volume\x18\x01 \x01(\x0b\x32\x11.respan.v1.Volume\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x1d.respan.v1.SegmentationParams\"\x86\x02\n\x12SegmentationParams\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06preset\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tstep_size\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tmirroring\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x19\n\x0clabel_scheme\x18\x06 \x01(\x05H\x05\x88\x01\x01\x12\x18\n\x10model_spacing_um\x18\x07 \x03(\x01\x42\x08\n\x06_modelB\n\n\x08_channelB\t\n\x07_presetB\x0c\n\n_step_sizeB\x0c\n\n_mirroringB\x0f\n\r_label_scheme2\x99\x01\n\x13SegmentationService\x12=\n\x07Segment\x12\x19.respan.v1.SegmentRequest\x1a\x15.respan.v1.StageEvent0\x01\x12\x43\n\x08\x44\x65scribe\x12\x1a.respan.v1.DescribeRequest\x1a\x1b.respan.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crespan/v1/segmentation.proto\x12\trespan.v1\x1a\x15respan/v1/stage.proto\"\x95\x01\n\x0eSegmentRequest\x12!\n\x06volume\x18\x01 \x01(\x0b\x32\x11.respan.v1.Volume\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x1d.respan.v1.SegmentationParams\x12&\n\x06region\x18\x03 \x01(\x0b\x32\x11.respan.v1.RegionH\x00\x88\x01\x01\x42\t\n\x07_region\"%\n\x06Region\x12\r\n\x05start\x18\x01 \x03(\x05\x12\x0c\n\x04stop\x18\x02 \x03(\x05\"\xce\x04\n\x12SegmentationParams\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06preset\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tstep_size\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tmirroring\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x19\n\x0clabel_scheme\x18\x06 \x01(\x05H\x05\x88\x01\x01\x12\x18\n\x10model_spacing_um\x18\x07 \x03(\x01\x12\x16\n\tprecision\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x17\n\nskip_empty\x18\t \x01(\x08H\x07\x88\x01\x01\x12\x1c\n\x0fspine_threshold\x18\n \x01(\x01H\x08\x88\x01\x01\x12\x1a\n\rprobabilities\x18\x0b \x01(\x08H\t\x88\x01\x01\x12\x18\n\x0buncertainty\x18\x0c \x01(\x08H\n\x88\x01\x01\x12\x1d\n\x10refinement_model\x18\r \x01(\tH\x0b\x88\x01\x01\x12!\n\x14refinement_margin_um\x18\x0e \x01(\x01H\x0c\x88\x01\x01\x42\x08\n\x06_modelB\n\n\x08_channelB\t\n\x07_presetB\x0c\n\n_step_sizeB\x0c\n\n_mirroringB\x0f\n\r_label_schemeB\x0c\n\n_precisionB\r\n\x0b_skip_emptyB\x12\n\x10_spine_thresholdB\x10\n\x0e_probabilitiesB\x0e\n\x0c_uncertaintyB\x13\n\x11_refinement_modelB\x17\n\x15_refinement_margin_um2\x99\x01\n\x13SegmentationService\x12=\n\x07Segment\x12\x19.respan.v1.SegmentRequest\x1a\x15.respan.v1.StageEvent0\x01\x12\x43\n\x08\x44\x65scribe\x12\x1a.respan.v1.DescribeRequest\x1a\x1b.respan.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'respan.v1.segmentation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTREQUEST']._serialized_start=66
-  _globals['_SEGMENTREQUEST']._serialized_end=164
-  _globals['_SEGMENTATIONPARAMS']._serialized_start=167
-  _globals['_SEGMENTATIONPARAMS']._serialized_end=429
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=432
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=585
+  _globals['_SEGMENTREQUEST']._serialized_start=67
+  _globals['_SEGMENTREQUEST']._serialized_end=216
+  _globals['_REGION']._serialized_start=218
+  _globals['_REGION']._serialized_end=255
+  _globals['_SEGMENTATIONPARAMS']._serialized_start=258
+  _globals['_SEGMENTATIONPARAMS']._serialized_end=848
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=851
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=1004
 # @@protoc_insertion_point(module_scope)

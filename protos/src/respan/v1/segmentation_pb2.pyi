@@ -25,23 +25,62 @@ class SegmentRequest(_message.Message):
 
     VOLUME_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def volume(self) -> _stage_pb2.Volume: ...
     @_builtins.property
     def params(self) -> Global___SegmentationParams: ...
+    @_builtins.property
+    def region(self) -> Global___Region:
+        """Absent: the whole volume. Regions of one volume may be asked of several replicas at the same
+        time; whoever finishes the last one publishes. Until then the result has the number
+        "shards_left".
+        """
+
     def __init__(
         self,
         *,
         volume: _stage_pb2.Volume | None = ...,
         params: Global___SegmentationParams | None = ...,
+        region: Global___Region | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "params", b"params", "region", b"region", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "params", b"params", "region", b"region", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__region: _TypeAlias = _typing.Literal["region"]  # noqa: Y015
+    _WhichOneofArgType__region: _TypeAlias = _typing.Literal["_region", b"_region"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__region) -> _WhichOneofReturnType__region | None: ...
+
+Global___SegmentRequest: _TypeAlias = SegmentRequest  # noqa: Y015
+
+@_typing.final
+class Region(_message.Message):
+    """Voxels (z, y, x) of a volume, half open. Must begin and end on shards, or at the volume's end:
+    shards are 64 x 512 x 512 voxels, or as small as the volume.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        start: _abc.Iterable[_builtins.int] | None = ...,
+        stop: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SegmentRequest: _TypeAlias = SegmentRequest  # noqa: Y015
+Global___Region: _TypeAlias = Region  # noqa: Y015
 
 @_typing.final
 class SegmentationParams(_message.Message):
@@ -56,6 +95,13 @@ class SegmentationParams(_message.Message):
     MIRRORING_FIELD_NUMBER: _builtins.int
     LABEL_SCHEME_FIELD_NUMBER: _builtins.int
     MODEL_SPACING_UM_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    SKIP_EMPTY_FIELD_NUMBER: _builtins.int
+    SPINE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    REFINEMENT_MODEL_FIELD_NUMBER: _builtins.int
+    REFINEMENT_MARGIN_UM_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     channel: _builtins.int
     preset: _builtins.str
@@ -63,6 +109,14 @@ class SegmentationParams(_message.Message):
     step_size: _builtins.float
     mirroring: _builtins.bool
     label_scheme: _builtins.int
+    precision: _builtins.str
+    """"half", "full" or "nnunet"."""
+    skip_empty: _builtins.bool
+    spine_threshold: _builtins.float
+    probabilities: _builtins.bool
+    uncertainty: _builtins.bool
+    refinement_model: _builtins.str
+    refinement_margin_um: _builtins.float
     @_builtins.property
     def model_spacing_um(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
@@ -75,10 +129,17 @@ class SegmentationParams(_message.Message):
         mirroring: _builtins.bool | None = ...,
         label_scheme: _builtins.int | None = ...,
         model_spacing_um: _abc.Iterable[_builtins.float] | None = ...,
+        precision: _builtins.str | None = ...,
+        skip_empty: _builtins.bool | None = ...,
+        spine_threshold: _builtins.float | None = ...,
+        probabilities: _builtins.bool | None = ...,
+        uncertainty: _builtins.bool | None = ...,
+        refinement_model: _builtins.str | None = ...,
+        refinement_margin_um: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_label_scheme", b"_label_scheme", "_mirroring", b"_mirroring", "_model", b"_model", "_preset", b"_preset", "_step_size", b"_step_size", "channel", b"channel", "label_scheme", b"label_scheme", "mirroring", b"mirroring", "model", b"model", "preset", b"preset", "step_size", b"step_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_label_scheme", b"_label_scheme", "_mirroring", b"_mirroring", "_model", b"_model", "_precision", b"_precision", "_preset", b"_preset", "_probabilities", b"_probabilities", "_refinement_margin_um", b"_refinement_margin_um", "_refinement_model", b"_refinement_model", "_skip_empty", b"_skip_empty", "_spine_threshold", b"_spine_threshold", "_step_size", b"_step_size", "_uncertainty", b"_uncertainty", "channel", b"channel", "label_scheme", b"label_scheme", "mirroring", b"mirroring", "model", b"model", "precision", b"precision", "preset", b"preset", "probabilities", b"probabilities", "refinement_margin_um", b"refinement_margin_um", "refinement_model", b"refinement_model", "skip_empty", b"skip_empty", "spine_threshold", b"spine_threshold", "step_size", b"step_size", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_label_scheme", b"_label_scheme", "_mirroring", b"_mirroring", "_model", b"_model", "_preset", b"_preset", "_step_size", b"_step_size", "channel", b"channel", "label_scheme", b"label_scheme", "mirroring", b"mirroring", "model", b"model", "model_spacing_um", b"model_spacing_um", "preset", b"preset", "step_size", b"step_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_label_scheme", b"_label_scheme", "_mirroring", b"_mirroring", "_model", b"_model", "_precision", b"_precision", "_preset", b"_preset", "_probabilities", b"_probabilities", "_refinement_margin_um", b"_refinement_margin_um", "_refinement_model", b"_refinement_model", "_skip_empty", b"_skip_empty", "_spine_threshold", b"_spine_threshold", "_step_size", b"_step_size", "_uncertainty", b"_uncertainty", "channel", b"channel", "label_scheme", b"label_scheme", "mirroring", b"mirroring", "model", b"model", "model_spacing_um", b"model_spacing_um", "precision", b"precision", "preset", b"preset", "probabilities", b"probabilities", "refinement_margin_um", b"refinement_margin_um", "refinement_model", b"refinement_model", "skip_empty", b"skip_empty", "spine_threshold", b"spine_threshold", "step_size", b"step_size", "uncertainty", b"uncertainty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__channel: _TypeAlias = _typing.Literal["channel"]  # noqa: Y015
     _WhichOneofArgType__channel: _TypeAlias = _typing.Literal["_channel", b"_channel"]  # noqa: Y015
@@ -88,10 +149,24 @@ class SegmentationParams(_message.Message):
     _WhichOneofArgType__mirroring: _TypeAlias = _typing.Literal["_mirroring", b"_mirroring"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     _WhichOneofReturnType__preset: _TypeAlias = _typing.Literal["preset"]  # noqa: Y015
     _WhichOneofArgType__preset: _TypeAlias = _typing.Literal["_preset", b"_preset"]  # noqa: Y015
+    _WhichOneofReturnType__probabilities: _TypeAlias = _typing.Literal["probabilities"]  # noqa: Y015
+    _WhichOneofArgType__probabilities: _TypeAlias = _typing.Literal["_probabilities", b"_probabilities"]  # noqa: Y015
+    _WhichOneofReturnType__refinement_margin_um: _TypeAlias = _typing.Literal["refinement_margin_um"]  # noqa: Y015
+    _WhichOneofArgType__refinement_margin_um: _TypeAlias = _typing.Literal["_refinement_margin_um", b"_refinement_margin_um"]  # noqa: Y015
+    _WhichOneofReturnType__refinement_model: _TypeAlias = _typing.Literal["refinement_model"]  # noqa: Y015
+    _WhichOneofArgType__refinement_model: _TypeAlias = _typing.Literal["_refinement_model", b"_refinement_model"]  # noqa: Y015
+    _WhichOneofReturnType__skip_empty: _TypeAlias = _typing.Literal["skip_empty"]  # noqa: Y015
+    _WhichOneofArgType__skip_empty: _TypeAlias = _typing.Literal["_skip_empty", b"_skip_empty"]  # noqa: Y015
+    _WhichOneofReturnType__spine_threshold: _TypeAlias = _typing.Literal["spine_threshold"]  # noqa: Y015
+    _WhichOneofArgType__spine_threshold: _TypeAlias = _typing.Literal["_spine_threshold", b"_spine_threshold"]  # noqa: Y015
     _WhichOneofReturnType__step_size: _TypeAlias = _typing.Literal["step_size"]  # noqa: Y015
     _WhichOneofArgType__step_size: _TypeAlias = _typing.Literal["_step_size", b"_step_size"]  # noqa: Y015
+    _WhichOneofReturnType__uncertainty: _TypeAlias = _typing.Literal["uncertainty"]  # noqa: Y015
+    _WhichOneofArgType__uncertainty: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channel) -> _WhichOneofReturnType__channel | None: ...
     @_typing.overload
@@ -101,8 +176,22 @@ class SegmentationParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preset) -> _WhichOneofReturnType__preset | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probabilities) -> _WhichOneofReturnType__probabilities | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refinement_margin_um) -> _WhichOneofReturnType__refinement_margin_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refinement_model) -> _WhichOneofReturnType__refinement_model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__skip_empty) -> _WhichOneofReturnType__skip_empty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spine_threshold) -> _WhichOneofReturnType__spine_threshold | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_size) -> _WhichOneofReturnType__step_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertainty) -> _WhichOneofReturnType__uncertainty | None: ...
 
 Global___SegmentationParams: _TypeAlias = SegmentationParams  # noqa: Y015

@@ -34,6 +34,7 @@ from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.locks import exclusive
+from respan_common.pieces import Pieces
 from respan_common.records import (
     FOLDER,
     StageKey,
@@ -141,14 +142,18 @@ class Draft:
         write_group_attributes(self.folder / "tables" / name, dict(attributes))
         return self.file(f"tables/{name}/{ngff.TABLE}")
 
+    @property
+    def pieces(self) -> Pieces:
+        """Its pieces, for stages that several processes share."""
+        return Pieces(self.folder)
+
     def is_done(self, token: str) -> bool:
         """Whether a piece of work was finished by this or an earlier attempt."""
         return token in self._done
 
     def mark_done(self, token: str) -> None:
         """Remember that a piece of work is finished and on disk."""
-        with _log_of(self.folder).open("a", encoding="utf-8") as log:
-            log.write(token + "\n")
+        self.pieces.mark_done([token])
         self._done.add(token)
 
     def publish(
@@ -251,14 +256,11 @@ def _open_draft(store: Path, key: StageKey, folder: Path, *, is_new_store: bool)
 
 def _finished_pieces(folder: Path, key: StageKey) -> set[str]:
     """Tokens of an earlier attempt with the same key; an attempt with another key is wiped."""
-    marker = _key_of(folder)
-    if marker.is_file() and marker.read_text(encoding="utf-8") == key.digest:
-        log = _log_of(folder)
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-        # A full disk may have cut the last line short, and "block 1" is not "block 12".
-        return {line.removesuffix("\n") for line in lines if line.endswith("\n")}
+    pieces = Pieces(folder)
+    if pieces.belong_to(key.digest):
+        return pieces.done()
     shutil.rmtree(folder, ignore_errors=True)
-    write_text_durably(marker, key.digest)
+    write_text_durably(pieces.marker, key.digest)
     return set()
 
 
@@ -271,7 +273,8 @@ def _finish(root: Path, name: str, group: _Group) -> None:
         1 for path in (folder / "0").rglob("*") if path.is_file() and path.name != "zarr.json"
     )
     if written != shard_files(shape):
-        _key_of(root).unlink()  # the list of finished pieces is wrong: the next attempt starts anew
+        # The list of finished pieces is wrong: the next attempt starts anew.
+        Pieces(root).marker.unlink()
         raise VolumeFormatError(
             f"{folder} has {written} of {shard_files(shape)} shards: a block was never written"
         )
@@ -305,7 +308,7 @@ def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_s
             _replace(folder / output, store / output)
     _list_members(store)
     write_text_durably(record_path(store, record.stage), record.model_dump_json(indent=1))
-    _key_of(folder).unlink(missing_ok=True)  # first: half a draft is no draft
+    Pieces(folder).marker.unlink(missing_ok=True)  # first: half a draft is no draft
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -341,14 +344,6 @@ def _list_members(store: Path) -> None:
         with exclusive(store / FOLDER / f"{group}.lock", lambda: None):
             names = [path.parent.name for path in (store / group).glob("[!.]*/zarr.json")]
             write_group_attributes(store / group, attributes_of(names))
-
-
-def _key_of(folder: Path) -> Path:
-    return folder / FOLDER / "key"
-
-
-def _log_of(folder: Path) -> Path:
-    return folder / FOLDER / "done.log"
 
 
 def _intent_of(folder: Path) -> Path:

@@ -5,26 +5,27 @@ Three layouts are understood, all with the same content:
     models/<name>/{dataset.json, plans.json, fold_all/checkpoint_final.pth}
     nnUNetTrainer__nnUNetPlans__3d_fullres/{dataset.json, plans.json, fold_0 ... fold_4}
     Dataset001_name/nnUNetTrainer__nnUNetPlans__3d_fullres/...
+
+The second stage of a cascade, ...__3d_cascade_fullres, needs the first, ...__3d_lowres, beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from respan_common.errors import ModelError
-from respan_common.geometry import Zyx
+from respan_common.errors import InputError, ModelError
+from respan_common.geometry import VoxelSpacing, Zyx
+from respan_common.model_files import checkpoints_of, digest_of, read_json
+from respan_common.model_labels import LabelTable, label_table
 from respan_common.schemes import roles_of
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-"""Names of weights, the preferred one first."""
 _REQUIRED = ("dataset.json", "plans.json")
-_PREFERRED = "3d_fullres"
+_PREFERRED = ("3d_fullres", "3d_cascade_fullres")
+"""Configurations that are taken when a dataset has several, the best first."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,57 @@ class ModelFolder:
     digest: str
     """SHA-256 (hex) over everything that a prediction depends on."""
     warnings: tuple[str, ...] = ()
+    previous: ModelFolder | None = None
+    """First stage of a cascade, whose classes the network sees besides the image."""
 
     @property
     def folds(self) -> tuple[str, ...]:
         """Folds in use: "all" or "0", "1", ..."""
         return tuple(path.parent.name.removeprefix("fold_") for path in self.checkpoints)
 
+    @cached_property
+    def table(self) -> LabelTable:
+        """The labels in full."""
+        return label_table(self.dataset, self.path / "dataset.json")
+
     @property
     def labels(self) -> dict[str, int]:
-        """Label names and values; the background is 0."""
-        return {str(name): int(value) for name, value in self.dataset["labels"].items()}
+        """Label names and the values that are written for them; the background is 0.
+
+        A region's value stands where no later region was painted over it.
+        """
+        ignored = {} if self.table.ignore is None else {"ignore": self.table.ignore}
+        return {**self.table.written, **ignored}
 
     @property
     def classes(self) -> int:
-        """Number of classes that the network tells apart, the background included."""
-        return len(set(self.labels) - {"ignore"})
+        """Number of different values in a class image, the background included."""
+        return len({0, *self.table.written.values()})
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...] | None:
+        """Annotated values of each network output, for a model of regions; None for classes."""
+        return self.table.regions
+
+    @property
+    def regions_class_order(self) -> tuple[int, ...]:
+        """Value that each region leaves where it is found, painted in this order."""
+        return self.table.order
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives out: classes with the background, or regions."""
+        return len(self.table.names)
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Annotated values without the background: what a cascade's second stage is shown."""
+        return tuple(value for value in self.table.values if value != 0)
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the network takes: the image, and in a cascade one mask per class."""
+        return 1 + (len(self.foreground) if self.previous else 0)
 
     @property
     def transpose(self) -> Zyx:
@@ -86,29 +123,53 @@ class ModelFolder:
 
     @property
     def spacing_um(self) -> tuple[float, float, float] | None:
-        """Voxel size (z, y, x) of the training data; None if the plans do not know it.
+        """Voxel size (z, y, x) that the network sees; None if neither plans nor card know it.
 
-        RESPAN's training writes no spacing, which nnU-Net reads as 1, 1, 1. A 2d model gives its
-        training data's median between slices, where it does not resample.
+        A 2d model gives its training data's median between slices, where it does not resample.
         """
         edges = [float(edge) for edge in self.settings["spacing"]]
-        if all(edge == 1 for edge in edges):
+        return self._in_um([*self._median[: 3 - len(edges)], *edges])
+
+    @property
+    def trained_um(self) -> tuple[float, float, float] | None:
+        """Median voxel size (z, y, x) of the training's images; None if nobody knows it."""
+        return self._in_um(self._median)
+
+    @property
+    def _median(self) -> Sequence[float]:
+        """The same, in nnU-Net's axis order and its unit."""
+        default = self.settings["spacing"]
+        median: Sequence[float] = self.plans.get("original_median_spacing_after_transp", default)
+        return median
+
+    def _in_um(self, edges: Sequence[float]) -> tuple[float, float, float] | None:
+        """Edges in the image's axis order.
+
+        RESPAN's training writes no voxel size, which nnU-Net reads as 1, 1, 1: then its unit is
+        the voxel, whose size (`spacing_um`) the card may know.
+        """
+        unit: tuple[float, ...] | None = (1, 1, 1)
+        if _is_unknown(self._median):
+            unit = _card_spacing(self.card, self.path)
+        if unit is None:
             return None
-        if self.is_2d:
-            edges = [float(self.plans["original_median_spacing_after_transp"][0]), *edges]
-        z, y, x = (edges[self.transpose.index(axis)] for axis in range(3))
+        z, y, x = (float(edges[self.transpose.index(axis)]) * unit[axis] for axis in range(3))
         return (z, y, x)
 
     def roles(self, scheme: int | None = None) -> dict[str, int]:
         """Class value of each structure, by label names or by RESPAN's model type.
+
+        The type may also stand in the card, as `label_scheme`.
 
         Raises
         ------
         ModelError
             If a label's meaning is unknown, or the model has no class for dendrites.
         """
+        scheme = scheme or self.card.get("label_scheme")
         roles = roles_of(self.labels, scheme)
-        known = {role: value for role, value in roles.items() if value < self.classes}
+        written = set(self.table.written.values())
+        known = {role: value for role, value in roles.items() if value in written}
         if "dendrite" not in known:
             raise ModelError(
                 f"{self.path} has {self.classes} classes, none of which is the dendrite "
@@ -127,31 +188,49 @@ def describe(folder: Path) -> ModelFolder:
         the way out.
     """
     path = _trainer_folder(folder)
-    dataset, plans = (_read_json(path / name) for name in _REQUIRED)
-    card = _read_json(path / "card.json") if (path / "card.json").is_file() else {}
+    try:
+        return _described(folder.name, path)
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"{path}: dataset.json, plans.json or card.json is not what nnU-Net and RESPAN write "
+            f"({error}): copy them again"
+        ) from error
+
+
+def _described(name: str, path: Path, *, stages: int = 2) -> ModelFolder:
+    """A model of at most so many stages."""
+    dataset, plans = (read_json(path / name) for name in _REQUIRED)
+    card = read_json(path / "card.json") if (path / "card.json").is_file() else {}
     configuration = _configuration(path, plans, card)
-    checkpoints, warnings = _checkpoints(path)
+    settings = _resolved(path, plans, configuration)
+    checkpoints, warnings = checkpoints_of(path)
+    previous = _previous(path, settings, stages)
     model = ModelFolder(
-        name=folder.name,
+        name=name,
         path=path,
         configuration=configuration,
         checkpoints=checkpoints,
         dataset=dataset,
         plans=plans,
-        settings=_resolved(path, plans, configuration),
+        settings=settings,
         card=card,
-        digest=_digest(path, checkpoints, configuration),
-        warnings=warnings,
+        digest=digest_of(path, checkpoints, _facts(path, configuration, card, previous)),
+        warnings=(*warnings, *(previous.warnings if previous else ())),
+        previous=previous,
     )
     _check(model)
     return model
 
 
 def find(root: Path) -> list[Path]:
-    """Folders directly under `root` that look like a model, in name order; not yet checked."""
+    """Folders directly under `root` that look like a model, in name order; not yet checked.
+
+    Names that begin with a dot are unfinished work, and no models.
+    """
     if not root.is_dir():
         return []
-    return [child for child in sorted(root.iterdir()) if child.is_dir() and _candidates(child)]
+    folders = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    return [folder for folder in folders if folder.is_dir() and _candidates(folder)]
 
 
 def _trainer_folder(folder: Path) -> Path:
@@ -160,9 +239,10 @@ def _trainer_folder(folder: Path) -> Path:
             f"there is no model folder {folder}: give the folder that holds plans.json"
         )
     found = _candidates(folder)
-    preferred = [path for path in found if path.name.endswith(f"__{_PREFERRED}")]
-    if len(found) > 1 and len(preferred) == 1:
-        return preferred[0]
+    for configuration in _PREFERRED:
+        preferred = [path for path in found if path.name.endswith(f"__{configuration}")]
+        if len(found) > 1 and len(preferred) == 1:
+            return preferred[0]
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in found)
         raise ModelError(f"{folder} holds several models ({names}): name one of them")
@@ -188,27 +268,13 @@ def _looks_like_model(path: Path) -> bool:
     return sum(parts) >= 2
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path.parent} has no {path.name}: copy it from the training's result folder"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON ({error}): copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object: copy it again")
-    return content
-
-
 def _configuration(path: Path, plans: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """What the folder's name or card says; else 3d_fullres; else the only one."""
     known = list(plans.get("configurations", {}))
     _, separator, from_name = path.name.rpartition("__")
     named = card.get("configuration") or (from_name if separator else "")
     if not named:
-        named = _PREFERRED if _PREFERRED in known or len(known) != 1 else known[0]
+        named = _PREFERRED[0] if _PREFERRED[0] in known or len(known) != 1 else known[0]
     if named not in known:
         raise ModelError(
             f"{path / 'plans.json'} has no configuration '{named}', only "
@@ -231,40 +297,52 @@ def _resolved(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]
     return settings
 
 
-def _checkpoints(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Weights of fold_all, else of every numbered fold; all of one name, as nnU-Net has it."""
-    folds = (
-        [path / "fold_all"] if (path / "fold_all").is_dir() else sorted(path.glob("fold_[0-9]*"))
-    )
-    for name in CHECKPOINTS:
-        found = tuple(fold / name for fold in folds if (fold / name).is_file())
-        if found:
-            left_out = [fold.name for fold in folds if not (fold / name).is_file()]
-            return found, tuple(f"{fold} of {path} has no {name}: left out" for fold in left_out)
-    raise ModelError(
-        f"{path} has no weights: expected {path / 'fold_all' / CHECKPOINTS[0]} "
-        f"(or fold_0 ... fold_4, or {CHECKPOINTS[1]}); copy it from the training"
-    )
+def _previous(path: Path, settings: Mapping[str, Any], stages: int) -> ModelFolder | None:
+    """First stage of a cascade: the folder of the same trainer and plans beside the second."""
+    stage = settings.get("previous_stage")
+    if not stage:
+        return None
+    path = path.absolute()
+    trainer = path.name.rpartition("__")[0] or "nnUNetTrainer__nnUNetPlans"
+    first = path.with_name(f"{trainer}__{stage}")
+    if stages == 1:
+        raise ModelError(f"{path} needs a stage before it; a cascade has two stages, no more")
+    if not first.is_dir():
+        raise ModelError(
+            f"{path} is the second stage of a cascade and has no first stage ({stage}) beside it: "
+            f"copy {first.name} of the same training to {first.parent}"
+        )
+    return _described(first.name, first, stages=stages - 1)
 
 
-def _digest(path: Path, checkpoints: Iterable[Path], configuration: str) -> str:
-    """SHA-256 over names and contents of all files that a prediction depends on."""
-    files = [path / "dataset.json", path / "plans.json", *checkpoints]
-    if (path / "card.json").is_file():
-        files.append(path / "card.json")
-    digest = hashlib.sha256(configuration.encode())
-    for file in files:
-        status = file.stat()
-        name = file.relative_to(path).as_posix()
-        digest.update(f"\n{name} {_file_digest(file, status.st_size, status.st_mtime_ns)}".encode())
-    return digest.hexdigest()
+def _facts(
+    path: Path, configuration: str, card: Mapping[str, Any], previous: ModelFolder | None
+) -> str:
+    """What a prediction or its meaning depends on besides files.
+
+    Of the card those entries alone that change it: a corrected description is no other model.
+    """
+    stage = previous.digest if previous else None
+    return f"{configuration}, {_card_spacing(card, path)}, {card.get('label_scheme')}, {stage}"
 
 
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    """SHA-256 of a file; size and time stamp are part of the cache's key only."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_unknown(spacing: Iterable[float]) -> bool:
+    """Whether a voxel size is what nnU-Net takes for images that have none."""
+    return all(edge == 1 for edge in spacing)
+
+
+def _card_spacing(card: Mapping[str, Any], path: Path) -> tuple[float, float, float] | None:
+    """Voxel size (z, y, x) in the card's words."""
+    given = card.get("spacing_um")
+    if given is None:
+        return None
+    try:
+        z, y, x = (float(edge) for edge in given)
+        return VoxelSpacing(z, y, x).zyx
+    except (TypeError, ValueError, InputError) as error:
+        raise ModelError(
+            f"{path / 'card.json'}: spacing_um must be three lengths in µm (z, y, x), not {given}"
+        ) from error
 
 
 def _check(model: ModelFolder) -> None:
@@ -272,33 +350,16 @@ def _check(model: ModelFolder) -> None:
     missing = {"patch_size", "spacing", "normalization_schemes"} - set(model.settings)
     if missing:
         raise ModelError(f"{model.path / 'plans.json'} lacks {', '.join(sorted(missing))}")
-    if model.settings.get("previous_stage"):
-        raise ModelError(
-            f"{model.path} is the second stage of a cascade, which is not supported: "
-            "train 3d_fullres instead"
-        )
     channels = model.dataset.get("channel_names", model.dataset.get("modality", {}))
     if len(channels) != 1:
         raise ModelError(
             f"{model.path} expects {len(channels)} channels {channels}: "
             "only models of one channel can be used"
         )
-    _check_labels(model)
-
-
-def _check_labels(model: ModelFolder) -> None:
-    labels = model.dataset.get("labels")
-    where = model.path / "dataset.json"
-    if not isinstance(labels, dict) or not labels:
-        raise ModelError(f"{where} names no labels: add what each class value means")
-    if any(isinstance(value, list) for value in labels.values()):
+    _ = (model.patch, model.spacing_um, model.trained_um)  # raises here, if at all
+    labels = model.labels
+    if model.previous is not None and model.previous.labels != labels:
         raise ModelError(
-            f"{where} has labels that are regions (several values each), which is not supported: "
-            "train with one value per structure"
+            f"{model.path} and {model.previous.path} name different labels ({labels} and "
+            f"{model.previous.labels}): both stages of a cascade must come from one training"
         )
-    try:
-        values = sorted(value for name, value in model.labels.items() if name != "ignore")
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{where}: label values must be whole numbers ({error})") from error
-    if values != list(range(len(values))):
-        raise ModelError(f"{where}: label values must be 0, 1, 2, ... without gaps, not {values}")

@@ -67,11 +67,30 @@ class SegmentationParams(StageParams):
     channel: PositiveInt = 1
     """The channel to segment."""
     preset: Literal["fast", "exact"] = "fast"
-    """fast: wide steps, no mirroring. exact: nnU-Net's own default (step 0.5, mirroring)."""
+    """fast: wide steps, no mirroring, half precision, empty tiles skipped. exact: nnU-Net's own
+    default (step 0.5, mirroring, its precision, every tile)."""
     step_size: Step | None = None
     """Step between patches as a share of the patch; absent: the preset's."""
     mirroring: bool | None = None
     """Average over mirrored inputs, if the model was trained for it; absent: the preset's."""
+    precision: Literal["half", "full", "nnunet"] | None = None
+    """Arithmetic: half precision where the device has it; full (32 bits); nnunet: full on
+    processors, half on GPUs. Absent: the preset's."""
+    skip_empty: bool | None = None
+    """Do not predict tiles that hold nothing but background, by the image's own background; absent:
+    the preset's. The result says what share was skipped."""
+    spine_threshold: Fraction | None = None
+    """Least probability of a spine's voxel (spine, neck, core and membrane together). Absent: the
+    model's own operating point; without one the most probable class wins."""
+    probabilities: bool = False
+    """Keep an image with each class's probability."""
+    uncertainty: bool = False
+    """Keep an image of the model's doubt: entropy, and where several folds or mirrored inputs are
+    averaged, how much they disagree."""
+    refinement_model: str = ""
+    """nnU-Net v2 model folder that looks again at each spine; empty: none."""
+    refinement_margin_um: NonNegativeFloat = 0.5
+    """Surroundings of a spine that the refinement model sees, on every side."""
     label_scheme: Annotated[int, Field(ge=1, le=4)] | None = None
     """RESPAN's model type 1-4, for models whose label names say nothing."""
     model_spacing_um: SpacingZyx | None = None
@@ -90,6 +109,16 @@ class SegmentationParams(StageParams):
     def mirrors(self) -> bool:
         """Whether mirroring applies."""
         return self.mirroring if self.mirroring is not None else self.preset == "exact"
+
+    @property
+    def arithmetic(self) -> Literal["half", "full", "nnunet"]:
+        """The precision that applies."""
+        return self.precision or ("half" if self.preset == "fast" else "nnunet")
+
+    @property
+    def skips_empty(self) -> bool:
+        """Whether empty tiles are skipped."""
+        return self.skip_empty if self.skip_empty is not None else self.preset == "fast"
 
 
 class QuantificationParams(StageParams):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from respan_common.errors import ModelError
@@ -21,16 +22,23 @@ _ALIASES = {
     "background": "background",
     "ignore": "ignore",
     "spine": "spine",
-    "spines": "spine",
     "spine head": "spine",
+    "dendritic spine": "spine",
     "head": "spine",
     "dendrite": "dendrite",
-    "dendrites": "dendrite",
+    "dendrite shaft": "dendrite",
+    "dendritic shaft": "dendrite",
     "shaft": "dendrite",
+    # Names of regions: what is left of them when spines and somata are painted over them.
+    "dendrite and spine": "dendrite",
+    "dendrite with spine": "dendrite",
+    "neuron": "dendrite",
+    "whole neuron": "dendrite",
     "soma": "soma",
+    "somata": "soma",
     "cell body": "soma",
+    "cell bodies": "soma",
     "neck": "neck",
-    "necks": "neck",
     "spine neck": "neck",
     "spine core": "spine_core",
     "core": "spine_core",
@@ -39,8 +47,9 @@ _ALIASES = {
     "membrane": "spine_shell",
     "shell": "spine_shell",
     "axon": "axon",
-    "axons": "axon",
 }
+"""Role of each name in lower case, single spaces, singular."""
+_NO_ROLE = {"background", "ignore"}
 
 
 def roles_of(labels: Mapping[str, int], scheme: int | None = None) -> dict[str, int]:
@@ -49,36 +58,68 @@ def roles_of(labels: Mapping[str, int], scheme: int | None = None) -> dict[str, 
     Parameters
     ----------
     labels
-        Names and values as nnU-Net's dataset.json has them.
+        Names and values as they are written into class images; 0 is the background, however it
+        is named.
     scheme
         RESPAN's model type; used instead of the names when given.
 
     Raises
     ------
     ModelError
-        If a name is unknown, or no name means a dendrite.
+        If a name is unknown, two names mean the same, or none means a dendrite.
     """
     if scheme is not None:
-        return dict(SCHEMES[scheme])
-    roles = {_role_of(name, labels): int(value) for name, value in labels.items()}
-    roles.pop("background", None)
-    roles.pop("ignore", None)
+        return _scheme(scheme)
+    roles: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for name, value in labels.items():
+        role = _role_of(name, value, labels)
+        if role in _NO_ROLE:
+            continue
+        if role in roles or value in roles.values():
+            other = names.get(role) or _name_of(value, labels)
+            raise ModelError(f"the model's labels '{other}' and '{name}' mean the same; {_HINT}")
+        roles[role], names[role] = int(value), name
     if "dendrite" not in roles:
-        raise ModelError(f"none of the model's labels {sorted(labels)} means a dendrite; {_HINT}")
+        raise ModelError(f"none of the model's labels ({_listed(labels)}) is a dendrite; {_HINT}")
+    if "spine_core" in roles and "spine_shell" not in roles and "spine" in roles:
+        # The whole spine and its core: what is left of the spine outside its core is its shell.
+        roles["spine_shell"] = roles.pop("spine")
     return roles
 
 
+_TYPES = "; ".join(f"{number}: {', '.join(roles)}" for number, roles in SCHEMES.items())
 _HINT = (
     "rename them in dataset.json to background, spine, dendrite, soma, neck, spine core, "
     "spine membrane or axon, or say which of RESPAN's model types it is "
-    "(--set segmentation.label_scheme=1, 2, 3 or 4)"
+    "(--set segmentation.label_scheme=1, 2, 3 or 4; values 1, 2, 3, ... mean "
+    f"{_TYPES.replace('_', ' ')})"
 )
 
 
-def _role_of(name: str, labels: Mapping[str, int]) -> str:
-    role = _ALIASES.get(name.strip().lower().replace("_", " ").replace("-", " "))
+def _scheme(number: int) -> dict[str, int]:
+    if not isinstance(number, int) or number not in SCHEMES:  # it may come from a card
+        raise ModelError(f"there is no model type {number}; RESPAN's are {_TYPES}")
+    return dict(SCHEMES[number])
+
+
+def _role_of(name: str, value: int, labels: Mapping[str, int]) -> str:
+    words = " ".join(re.split(r"[\W_]+", name.lower())).strip()
+    role = _ALIASES.get(words) or _ALIASES.get(words.removesuffix("s"))
+    if value == 0 and role in (None, "background"):
+        return "background"
     if role is None:
         raise ModelError(
-            f"the model has a label '{name}' of unknown meaning, among {sorted(labels)}; {_HINT}"
+            f"the model has a label '{name}' of unknown meaning, among {_listed(labels)}; {_HINT}"
         )
+    if (value == 0) != (role == "background"):
+        raise ModelError(f"the model's label '{name}' has the value {value}; {_HINT}")
     return role
+
+
+def _name_of(value: int, labels: Mapping[str, int]) -> str:
+    return next(name for name, other in labels.items() if other == value)
+
+
+def _listed(labels: Mapping[str, int]) -> str:
+    return ", ".join(f"{value} {name}" for name, value in labels.items())

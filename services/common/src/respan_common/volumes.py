@@ -189,7 +189,7 @@ class LevelWriter:
         self.folder = folder
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
-        self.block_zyx = _shard_shape(self.shape_zyx)
+        self.block_zyx = shard_shape(self.shape_zyx)
         self._array = _array_at(folder / "0", self.shape, self.dtype)
 
     @classmethod
@@ -241,7 +241,7 @@ def build_pyramid(folder: Path, factors: Sequence[Zyx], *, averaged: bool) -> No
         z, y, x = ngff.level_shape(fine.shape[-3:], step)
         coarse = _array_at(folder / str(level), (*fine.shape[:-3], z, y, x), fine.dtype.numpy_dtype)
         for channel in range(fine.shape[0]) if len(fine.shape) == 4 else [...]:
-            for block in grid((z, y, x), _shard_shape((z, y, x))):
+            for block in grid((z, y, x), shard_shape((z, y, x))):
                 values = _coarse(fine[channel], block.inner, step, averaged=averaged)
                 coarse[(channel, *block.inner) if channel is not ... else block.inner] = values
 
@@ -301,7 +301,7 @@ def shard_files(shape: Sequence[int]) -> int:
     """Number of shard files of an array of that shape, when every one of them is written."""
     z, y, x = shape[-3:]
     channels = shape[0] if len(shape) == 4 else 1
-    return channels * len(grid((z, y, x), _shard_shape((z, y, x))))
+    return channels * len(grid((z, y, x), shard_shape((z, y, x))))
 
 
 def _read_attributes(folder: Path) -> dict[str, Any]:
@@ -339,7 +339,7 @@ def _array_at(folder: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         shape=tuple(shape),
         dtype=dtype,
         chunks=lead + _chunk_shape((z, y, x)),
-        shards=lead + _shard_shape((z, y, x)),
+        shards=lead + shard_shape((z, y, x)),
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
         fill_value=0,
         dimension_names=["c", "z", "y", "x"][-len(shape) :],
@@ -353,7 +353,8 @@ def _chunk_shape(shape_zyx: Zyx) -> Zyx:
     return (z, y, x)
 
 
-def _shard_shape(shape_zyx: Zyx) -> Zyx:
+def shard_shape(shape_zyx: Zyx) -> Zyx:
+    """Voxels of a shard in an array of that shape; a shard has one writer."""
     chunk = _chunk_shape(shape_zyx)
     z, y, x = (
         edge * min(most, -(-size // edge))

@@ -7,25 +7,34 @@ Networks are built from plans.json alone, by nnU-Net's own classes: no trainer i
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from respan_common.errors import ModelError
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.model_folders import ModelFolder
+from respan_common.model_networks import architecture
+from respan_segmentation import processor
 from respan_segmentation.resampling import Regrid, regrid
-from respan_segmentation.tiles import Predict
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+"""Patches, shape (n, inputs, z, y, x), to scores, float32, shape (n, K, z, y, x)."""
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""Patches, shape (n, inputs, [z,] y, x), to scores, float32, shape (n, K, [z,] y, x)."""
+# Larger batches of windows did not pay in nnU-Net's own measurements; smaller ones leave gaps.
+_GPU_BATCH_VOXELS = 2**22
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
 _ARRAY = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
@@ -39,84 +48,174 @@ _HARMLESS: list[Any] = [
     (_ARRAY, "numpy.core.multiarray._reconstruct"),
     *(type(np.dtype(name)) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")),
 ]
-# plans.json names Python objects to call: only networks and layers may be named.
-_NETWORKS = "dynamic_network_architectures.architectures."
-_LAYERS = "torch.nn."
 _RESAMPLING = {"resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"}
+
+
+Precision = Literal["nnunet", "half", "full"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one model folder on one device, one for each fold."""
+    """Networks of one model folder on one kind of device, one for each fold."""
 
     folder: ModelFolder
     networks: tuple[nn.Module, ...]
     mirror_axes: tuple[int, ...]
     """Axes (0, 1, 2 of a patch) along which it was trained to be mirrored."""
-    device: torch.device
+    devices: tuple[torch.device, ...]
+    """Where windows are predicted; more than one share each batch."""
+    threads: int = 1
+    _runs: dict[bool, tuple[Network, ...]] = field(default_factory=dict)
+    """Networks as they are run, in half precision or not; made when first asked for."""
 
-    def predictor(self, *, mirrors: bool) -> Predict:
-        """Function from patches to logits, averaged over folds and mirror images."""
+    def predictor(
+        self, *, mirrors: bool, precision: Precision = "nnunet", disagreement: bool = False
+    ) -> Predict:
+        """Function from patches to scores, averaged over folds and mirror images.
+
+        With `disagreement`, one more score says how much these differ: the mutual information
+        between the answer and the choice of fold and mirror image, in nats.
+        """
         axes = self.mirror_axes if mirrors else ()
         flips = [
             flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)
         ]
+        networks = self._networks(precision)
 
         def predict(patches: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode(), _precision(self.device):
-                logits = self._logits(patches)
-                for flip in flips[1:]:
-                    dims = [axis + 2 for axis in flip]
-                    logits += torch.flip(self._logits(torch.flip(patches, dims)), dims)
-                return logits.div_(len(flips))
+            members = (
+                _flipped(network, patches, flip, is_2d=self.folder.is_2d)
+                for network in networks
+                for flip in flips
+            )
+            with torch.inference_mode():
+                return _mean(members, len(networks) * len(flips), disagreement=disagreement)
 
         return predict
 
-    def _logits(self, patches: torch.Tensor) -> torch.Tensor:
-        """Mean over folds, float32, shape (n, classes, z, y, x)."""
-        seen = patches[:, :, 0] if self.folder.is_2d else patches
-        logits: torch.Tensor = self.networks[0](seen).float()
-        for network in self.networks[1:]:
-            logits += network(seen)
-        logits /= len(self.networks)
-        return logits[:, :, None] if self.folder.is_2d else logits
+    @property
+    def batch(self) -> int:
+        """Windows that are worth predicting at once."""
+        if self.devices[0].type == "cpu":
+            return self.threads
+        voxels = _GPU_BATCH_VOXELS // max(math.prod(self.folder.patch), 1)
+        return min(max(voxels, 1), 8) * len(self.devices)
+
+    def _networks(self, precision: Precision) -> tuple[Network, ...]:
+        on_gpu = self.devices[0].type == "cuda"
+        half = precision == "half" or (precision == "nnunet" and on_gpu)
+        if half not in self._runs:
+            self._runs[half] = tuple(self._run(number, half=half) for number in self._numbers)
+        return self._runs[half]
+
+    @property
+    def _numbers(self) -> range:
+        return range(len(self.networks))
+
+    def _run(self, number: int, *, half: bool) -> Network:
+        network = self.networks[number]
+        if self.devices[0].type == "cuda":
+            return spread(network, self.devices, half=half)
+        shape = (self.folder.inputs, *self.folder.settings["patch_size"])
+        digest = f"{number}{self.folder.digest}"
+        own = processor.compiled(network, digest, shape, self.threads, half=half)
+        return own or spread(network, self.devices, half=half)
 
 
-def _precision(device: torch.device) -> torch.autocast:
-    """Half precision on GPUs, as nnU-Net has it; single precision on processors."""
-    return torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda")
+def spread(network: nn.Module, devices: Sequence[torch.device], *, half: bool) -> Network:
+    """A network on several devices, which share each batch; half precision where it will do.
+
+    Launches do not wait for a GPU, so one thread keeps all of them busy.
+    """
+    copies = [network.to(devices[0]).to(memory_format=_layout(network))]  # type: ignore[call-overload]
+    copies += [copy.deepcopy(network).to(device) for device in devices[1:]]
+    kind = devices[0].type
+    dtype = torch.float16 if kind == "cuda" else torch.bfloat16
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(kind, dtype=dtype, enabled=half):
+            parts = [
+                own(part.to(device, non_blocking=True))
+                for own, part, device in zip(
+                    copies, patches.chunk(len(copies)), devices, strict=False
+                )
+            ]
+        return torch.cat([part.to(patches.device).float() for part in parts])
+
+    return run
+
+
+def _layout(network: nn.Module) -> torch.memory_format:
+    """Channels last: what a GPU's matrix units read without turning it around first."""
+    is_2d = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return torch.channels_last if is_2d else torch.channels_last_3d
+
+
+def _flipped(
+    network: Network, patches: torch.Tensor, flip: Sequence[int], *, is_2d: bool
+) -> torch.Tensor:
+    """Scores of patches that were mirrored, mirrored back; shape (n, K, z, y, x)."""
+    dims = [axis + 2 for axis in flip]
+    seen = torch.flip(patches, dims) if dims else patches
+    scores = network(seen[:, :, 0])[:, :, None] if is_2d else network(seen)
+    return torch.flip(scores, dims) if dims else scores
+
+
+def _mean(members: Iterable[torch.Tensor], count: int, *, disagreement: bool) -> torch.Tensor:
+    """Mean scores of all members, and if asked for how much they differ."""
+    total: torch.Tensor | None = None
+    doubt: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
+    for scores in members:
+        total = scores.clone() if total is None else total.add_(scores)
+        if disagreement:
+            share = torch.softmax(scores, dim=1)
+            own = -torch.xlogy(share, share).sum(dim=1, keepdim=True)
+            doubt = own if doubt is None else doubt.add_(own)
+            mean = share if mean is None else mean.add_(share)
+    assert total is not None
+    total /= count
+    if doubt is None or mean is None:
+        return total
+    mean /= count
+    both = -torch.xlogy(mean, mean).sum(dim=1, keepdim=True)
+    return torch.cat([total, (both - doubt / count).clamp_(min=0)], dim=1)
 
 
 _loaded: dict[tuple[str, str], Model] = {}
-"""The last model that this process used; loading takes longer than small volumes do."""
+"""The last models that this process used; loading takes longer than small volumes do."""
+_LOADED_AT_MOST = 2
+"""A model and the one that refines its result, or both stages of a cascade."""
 
 
-def load(folder: ModelFolder, device: torch.device) -> Model:
-    """Networks of a model folder, ready to predict; the last one stays in memory.
+def load(folder: ModelFolder, devices: Sequence[torch.device], threads: int = 1) -> Model:
+    """Networks of a model folder, ready to predict; the last ones stay in memory.
 
     Raises
     ------
     ModelError
         If the folder's files do not fit one another, or would have to run code to be read.
     """
-    key = (folder.digest, str(device))
+    key = (folder.digest, f"{[str(device) for device in devices]} {threads}")
     if key not in _loaded:
-        _loaded.clear()  # frees the old model's memory before the new one needs it
-        _loaded[key] = _load(folder, device)
+        while len(_loaded) >= _LOADED_AT_MOST:  # frees memory before the new one needs it
+            _loaded.pop(next(iter(_loaded)))
+        _loaded[key] = _load(folder, tuple(devices), threads)
     return _loaded[key]
 
 
-def _load(folder: ModelFolder, device: torch.device) -> Model:
+def _load(folder: ModelFolder, devices: tuple[torch.device, ...], threads: int) -> Model:
     checkpoints = [read_checkpoint(path) for path in folder.checkpoints]
     for path, checkpoint in zip(folder.checkpoints, checkpoints, strict=True):
         _check_configuration(folder, path, checkpoint)
     networks = tuple(
-        _with_weights(folder, path, checkpoint).eval().requires_grad_(False).to(device)
+        _with_weights(folder, path, checkpoint).eval().requires_grad_(False)
         for path, checkpoint in zip(folder.checkpoints, checkpoints, strict=True)
     )
     shift = 1 if folder.is_2d else 0  # a 2d model's axis 0 is the image's y
     mirrors = checkpoints[0].get("inference_allowed_mirroring_axes") or ()
-    return Model(folder, networks, tuple(int(axis) + shift for axis in mirrors), device)
+    axes = tuple(int(axis) + shift for axis in mirrors)
+    return Model(folder, networks, axes, devices, threads)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -181,19 +280,11 @@ def build_network(folder: ModelFolder) -> nn.Module:
     ModelError
         If the plans name anything but a known network and torch's layers.
     """
-    configuration = PlansManager(dict(folder.plans)).get_configuration(folder.configuration)
-    arguments = configuration.network_arch_init_kwargs
-    imported = configuration.network_arch_init_kwargs_req_import
-    _check_names(
-        folder, configuration.network_arch_class_name, [arguments[key] for key in imported]
-    )
     try:
         network: nn.Module = get_network_from_plans(
-            configuration.network_arch_class_name,
-            arguments,
-            imported,
-            input_channels=1,
-            output_channels=folder.classes,
+            *architecture(folder),
+            input_channels=folder.inputs,
+            output_channels=folder.outputs,
             allow_init=False,
             deep_supervision=False,
         )
@@ -202,17 +293,6 @@ def build_network(folder: ModelFolder) -> nn.Module:
             f"{folder.path / 'plans.json'} describes no network that can be built: {error}"
         ) from error
     return network
-
-
-def _check_names(folder: ModelFolder, network: str, layers: Sequence[str | None]) -> None:
-    strange = [name for name in layers if name is not None and not name.startswith(_LAYERS)]
-    if not network.startswith(_NETWORKS):
-        strange.append(network)
-    if strange:
-        raise ModelError(
-            f"{folder.path / 'plans.json'} is refused: it names {', '.join(strange)}, which is "
-            f"neither one of nnU-Net's networks ({_NETWORKS}*) nor a layer ({_LAYERS}*)"
-        )
 
 
 def grids(
@@ -243,6 +323,15 @@ def grids(
     _, flat_axis = determine_do_sep_z_and_axis(forced, own, wanted)
     orders = (_order(*kinds[0], default=3), _order(*kinds[1], default=1))
     return regrid(image_shape, own, wanted, None if flat_axis is None else int(flat_axis), orders)
+
+
+def mask_grids(folder: ModelFolder, regrid: Regrid) -> Regrid:
+    """The same two grids for masks, which nnU-Net resamples with an order of their own."""
+    order = _order(*_resampling(folder, "resampling_fn_seg"), default=1)
+    first, second, third = (
+        replace(axis, order_in=min(order, axis.order_in)) for axis in regrid.axes
+    )
+    return Regrid((first, second, third))
 
 
 def _resampling(folder: ModelFolder, key: str) -> tuple[str, Mapping[str, Any]]:

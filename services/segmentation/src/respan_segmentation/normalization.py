@@ -33,6 +33,8 @@ class Statistics:
     deviation: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    skewness: float = 0.0
+    """Third standardized moment; of an image of bright threads in the dark it is well above 0."""
     masked_mean: float = 0.0
     """Mean of the values other than 0."""
     masked_deviation: float = 0.0
@@ -47,8 +49,7 @@ class Gathering:
     """
 
     def __init__(self) -> None:
-        self._sum = 0.0
-        self._squares = 0.0
+        self._moments = np.zeros(3)
         self._shift: float | None = None
         self._count = 0
         self._low = np.inf
@@ -63,21 +64,21 @@ class Gathering:
         InputError
             If a value is not finite.
         """
-        filled = values != 0
-        if not filled.any():
+        grey, counts = _tallied(values)
+        if not grey.size:
             return
-        grey = values[filled].astype(np.float64)
         if not np.isfinite(grey).all():
             raise InputError("the image has values that are not numbers (NaN or infinite)")
         # Squares of differences from a typical value do not cancel as squares of values would.
-        self._shift = float(grey.mean()) if self._shift is None else self._shift
-        grey_shifted = grey - self._shift
-        self._sum += float(grey_shifted.sum())
-        self._squares += float(np.square(grey_shifted).sum())
-        self._count += grey.size
+        self._shift = (
+            float(np.average(grey, weights=counts)) if self._shift is None else self._shift
+        )
+        shifted = grey - self._shift
+        self._moments += [float(np.dot(shifted**power, counts)) for power in (1, 2, 3)]
+        self._count += int(counts.sum())
         self._low = min(self._low, float(grey.min()))
         self._high = max(self._high, float(grey.max()))
-        self._widen(box, filled)
+        self._widen(box, values, whole=int(counts.sum()) == values.size)
 
     def finish(self) -> Statistics:
         """The whole image's statistics; `box` is None if every value is 0."""
@@ -86,31 +87,56 @@ class Gathering:
         first, second, third = (slice(start, stop) for start, stop in self._box)
         zeros = int(np.prod([stop - start for start, stop in self._box])) - self._count
         count = self._count + zeros
-        total = self._sum - zeros * self._shift
-        squares = self._squares + zeros * self._shift**2
-        masked = self._sum / self._count
+        powers = np.array([(-self._shift) ** power for power in (1, 2, 3)])
+        mean, deviation, skewness = _described((self._moments + zeros * powers) / count)
+        masked_mean, masked_deviation, _ = _described(self._moments / self._count)
         return Statistics(
             box=(first, second, third),
-            mean=self._shift + total / count,
-            deviation=float(np.sqrt(max(squares / count - (total / count) ** 2, 0.0))),
+            mean=self._shift + mean,
+            deviation=deviation,
             low=min(self._low, 0.0) if zeros else self._low,
             high=max(self._high, 0.0) if zeros else self._high,
-            masked_mean=self._shift + masked,
-            masked_deviation=float(np.sqrt(max(self._squares / self._count - masked**2, 0.0))),
+            skewness=skewness,
+            masked_mean=self._shift + masked_mean,
+            masked_deviation=masked_deviation,
         )
 
-    def _widen(self, box: Box, filled: NDArray[np.bool_]) -> None:
-        own = []
-        for axis, part in enumerate(box):
+    def _widen(self, box: Box, values: NDArray[Any], *, whole: bool) -> None:
+        own = [[part.start, part.stop] for part in box]
+        filled = None if whole else values != 0
+        for axis in range(3) if filled is not None else ():
             others = tuple(other for other in range(3) if other != axis)
-            places = np.flatnonzero(filled.any(axis=others))
-            own.append([part.start + int(places[0]), part.start + int(places[-1]) + 1])
+            places = np.flatnonzero(filled.any(axis=others))  # type: ignore[union-attr]
+            start = box[axis].start
+            own[axis] = [start + int(places[0]), start + int(places[-1]) + 1]
         if self._box is None:
             self._box = own
         self._box = [
             [min(start, new_start), max(stop, new_stop)]
             for (start, stop), (new_start, new_stop) in zip(self._box, own, strict=True)
         ]
+
+
+def _tallied(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values other than 0 and how often each occurs; whole numbers of few bits are counted."""
+    if values.dtype not in (np.uint8, np.uint16):
+        grey = values[values != 0].astype(np.float64)
+        return grey, np.ones(len(grey))
+    size = 2 ** (8 * values.dtype.itemsize)
+    counts = np.zeros(size, dtype=np.int64)
+    for plane in values:
+        counts += np.bincount(plane.ravel(), minlength=size)
+    counts[0] = 0
+    grey = np.flatnonzero(counts)
+    return grey.astype(np.float64), counts[grey].astype(np.float64)
+
+
+def _described(moments: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean, standard deviation and skewness from mean powers (1, 2, 3) around any origin."""
+    first, second, third = (float(moment) for moment in moments)
+    deviation = float(np.sqrt(max(second - first**2, 0.0)))
+    central = third - 3 * first * second + 2 * first**3
+    return first, deviation, central / deviation**3 if deviation > 0 else 0.0
 
 
 def statistics_of(blocks: Iterable[tuple[Box, NDArray[Any]]]) -> Statistics:

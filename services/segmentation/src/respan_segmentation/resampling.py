@@ -82,6 +82,22 @@ class Regrid:
         )
         return (first, second, third)
 
+    def ready(self, image_box: Box, axis: int, model_stop: int) -> int:
+        """First image voxel of a box along an axis that needs model voxels from `model_stop` on."""
+        part = image_box[axis]
+        _, stops = self._supports(image_box, axis)
+        return int(part.start + np.searchsorted(stops, model_stop, side="right"))
+
+    def memory(self, image_box: Box, axis: int) -> int:
+        """Model voxels behind a border that image voxels before it may still need."""
+        starts, stops = self._supports(image_box, axis)
+        return int((stops - starts).max()) - 1
+
+    def _supports(self, image_box: Box, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First model voxel, and the one behind the last, of each image voxel along an axis."""
+        own, part = self.axes[axis], image_box[axis]
+        return _each_support(own.model, own.image, own.order_out, part)
+
     def to_model(self, values: torch.Tensor, model_box: Box) -> torch.Tensor:
         """Interpolate a model box.
 
@@ -151,13 +167,20 @@ def _positions(size: int, out: int, part: slice) -> NDArray[np.float64]:
 
 def _support(size: int, out: int, order: int, part: slice) -> slice:
     """Samples (of `size`) that the voxels `part` (of `out`) are interpolated from."""
-    if size == out:
-        return part  # interpolation at the samples gives the samples
+    starts, stops = _each_support(size, out, order, part)
+    return slice(int(starts[0]), int(stops[-1]))
+
+
+def _each_support(
+    size: int, out: int, order: int, part: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First sample, and the one behind the last, for each voxel; both never decrease."""
+    if size == out:  # interpolation at the samples gives the samples
+        own = np.arange(part.start, part.stop)
+        return own, own + 1
     reach = _SPLINE_REACH if order > 1 else 1
-    positions = _positions(size, out, part)
-    start = int(np.floor(positions[0])) - reach + 1
-    stop = int(np.floor(positions[-1])) + reach + 1
-    return slice(min(max(start, 0), size - 1), min(max(stop, 1), size))
+    below = np.floor(_positions(size, out, part)).astype(np.int64)
+    return np.clip(below - reach + 1, 0, size - 1), np.clip(below + reach + 1, 1, size)
 
 
 def _resize(

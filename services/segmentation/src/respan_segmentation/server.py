@@ -10,6 +10,8 @@ from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as rpc
 from respan.v1 import stage_pb2
 from respan_common.convert import from_proto
+from respan_common.errors import InputError
+from respan_common.geometry import Box
 from respan_common.model_folders import find
 from respan_common.params import SegmentationParams
 from respan_common.serving import StageHost, answering
@@ -41,10 +43,25 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
 
     def _job(self, request: pb.SegmentRequest) -> SegmentationJob:
         params = from_proto(request.params, SegmentationParams)
+        refiner = params.refinement_model
         return SegmentationJob(
             store=self._host.data_path(request.volume.uri),
             group=request.volume.group,
             model=self._host.model_path(params.model),
             params=params,
             runtime=self._host.settings.runtime,
+            refinement_model=self._host.model_path(refiner) if refiner else None,
+            region=_region(request.region) if request.HasField("region") else None,
         )
+
+
+def _region(message: pb.Region) -> Box:
+    if len(message.start) != 3 or len(message.stop) != 3:
+        raise InputError("region: start and stop must be three whole numbers each (z, y, x)")
+    z, y, x = (slice(a, b) for a, b in zip(message.start, message.stop, strict=True))
+    if any(part.start < 0 or part.start >= part.stop for part in (z, y, x)):
+        raise InputError(
+            f"region: {list(message.start)} to {list(message.stop)} holds no voxel: every start "
+            "must be at least 0 and less than its stop"
+        )
+    return (z, y, x)

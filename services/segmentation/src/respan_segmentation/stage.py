@@ -7,79 +7,171 @@ needs it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from respan_common.drafts import drafting
+from respan_common.blocks import grid
+from respan_common.drafts import Draft, drafting
 from respan_common.errors import InputError
-from respan_common.events import Reporter
+from respan_common.events import Accepted, Reporter
+from respan_common.model_cards import misfits
 from respan_common.model_folders import ModelFolder, describe
 from respan_common.params import SegmentationParams
 from respan_common.records import StageKey, StageRecord
-from respan_common.volumes import Volume, open_volume
-from respan_segmentation.jobs import SegmentationJob
+from respan_common.volumes import LevelWriter, Volume, open_volume, shard_shape
+from respan_segmentation.jobs import RegionDoneError, SegmentationJob, threshold_of
+
+if TYPE_CHECKING:
+    from respan_segmentation.walk import Walk
 
 STAGE = "segmentation"
-OUTPUT = "labels/classes"
 
 
 def run(job: SegmentationJob, report: Reporter) -> StageRecord:
     """Write the image's classes as `labels/classes`; at once if that has been done before.
 
+    Several replicas that are asked for the same image share it. Where the job names a region, its
+    shards alone are done; the image is published by whoever finishes the last one, and until then
+    the record is empty but for the number `shards_left`.
+
     Raises
     ------
     InputError
-        If the model, the channel or the label scheme cannot be what the params say.
+        If the model, the channel, the region or the label scheme cannot be what the params say.
     CapacityError
         If the device is absent or too small.
     CancelledError
-        If the caller is gone; finished blocks are kept.
+        If the caller is gone; finished shards are kept.
     """
     folder = describe(job.model)
-    roles = folder.roles(job.params.label_scheme)
+    refiner = describe(job.refinement_model) if job.refinement_model else None
     volume = open_volume(job.store, job.group)
-    _check_channel(volume, job)
-    with drafting(job.store, _key(job, volume, folder), report) as draft:
-        if draft.finished is not None:
-            return draft.finished
-        labels = draft.labels(
-            OUTPUT,
-            volume.shape_zyx,
-            volume.spacing,
-            np.uint8,
-            names={value: name for name, value in folder.labels.items() if value > 0},
-            attributes={"roles": roles},
-        )
+    _check(volume, job)
+    key = _key(job, volume, folder, refiner)
+
+    @cache
+    def walk() -> Walk:
         from respan_segmentation.walk import Walk  # takes seconds and half a gigabyte
 
-        windows = Walk(job, volume, folder, report).fill(draft, labels)
-        warnings = [*folder.warnings, *_warnings(folder, job.params)]
-        return draft.publish(numbers={"windows": float(windows)}, warnings=warnings)
+        return Walk(job, volume, folder, refiner, key.digest, report)
+
+    try:
+        with drafting(job.store, key, report, meanwhile=lambda: walk().help()) as draft:
+            return draft.finished or _lead(walk(), draft, report)
+    except RegionDoneError:
+        return _unfinished(key, walk().left())
 
 
-def _check_channel(volume: Volume, job: SegmentationJob) -> None:
+def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
+    classes = _begin(walk, draft)
+    report.accepted(
+        Accepted(
+            shape=walk.volume.shape_zyx,
+            spacing_um=walk.volume.spacing.zyx,
+            model_digest=walk.folder.digest,
+            device=walk.device,
+            blocks=len(grid(walk.volume.shape_zyx, classes.block_zyx)),
+            blocks_done=len(draft.pieces.done()),
+        )
+    )
+    walk.lead()
+    left = walk.left()
+    if left:
+        return _unfinished(draft.key, left)
+    numbers = _numbers(walk, classes)
+    warnings = [
+        *walk.folder.warnings,
+        *_warnings(walk.folder, walk.job.params),
+        *misfits(walk.folder, walk.volume.spacing, trained_um=walk.job.params.model_spacing_um),
+        *walk.warnings(numbers["foreground_share"]),
+    ]
+    return draft.publish(numbers, warnings)
+
+
+def _begin(walk: Walk, draft: Draft) -> LevelWriter:
+    """Create every array; the one of classes is given."""
+    shape, spacing, folder = walk.volume.shape_zyx, walk.volume.spacing, walk.folder
+    names = {value: name for name, value in folder.labels.items() if value > 0}
+    roles = folder.roles(walk.job.params.label_scheme)
+    for group, (channels, dtype) in walk.images.items():
+        draft.image(group, (len(channels), *shape), spacing, dtype, channels)
+    classes = draft.labels(
+        walk.classes, shape, spacing, np.uint8, names=names, attributes={"roles": roles}
+    )
+    walk.begin(draft)
+    return classes
+
+
+def _numbers(walk: Walk, classes: LevelWriter) -> dict[str, float]:
+    """Windows, and the share of the image that is not background."""
+    windows, skipped = walk.main.windows()
+    found = total = 0
+    for block in grid(classes.shape_zyx, classes.block_zyx):
+        values = classes.read(block.inner)
+        found += int(np.count_nonzero(values))
+        total += values.size
+    return {
+        "windows": float(windows),
+        "windows_skipped": float(skipped),
+        "skipped_share": skipped / windows if windows else 0.0,
+        "foreground_share": found / max(total, 1),
+    }
+
+
+def _unfinished(key: StageKey, left: int) -> StageRecord:
+    """Says that a region is done, but not the image."""
+    return StageRecord(
+        stage=key.stage,
+        digest=key.digest,
+        version=key.version,
+        inputs=dict(key.inputs),
+        params=dict(key.params),
+        model_digest=key.model_digest,
+        outputs={},
+        numbers={"shards_left": float(left)},
+    )
+
+
+def _check(volume: Volume, job: SegmentationJob) -> None:
     if job.params.channel > volume.channels:
         raise InputError(
             f"params.channel: channel {job.params.channel} does not exist: {job.store.name} has "
             f"{volume.channels}, counted from 1"
         )
+    shard = shard_shape(volume.shape_zyx)
+    sides = zip(job.region or (), shard, volume.shape_zyx, strict=False)
+    if any(
+        part.start % edge or (part.stop % edge and part.stop != size) or part.stop > size
+        for part, edge, size in sides
+    ):
+        raise InputError(
+            f"the region {job.region} does not consist of whole shards: it must begin and end at "
+            f"multiples of {shard}, or at the volume's end {volume.shape_zyx}"
+        )
 
 
-def _key(job: SegmentationJob, volume: Volume, folder: ModelFolder) -> StageKey:
+def _key(
+    job: SegmentationJob, volume: Volume, folder: ModelFolder, refiner: ModelFolder | None
+) -> StageKey:
     """Everything that decides the classes; presets are spelled out, so that names do not matter."""
     params = job.params
-    return StageKey(
-        stage=STAGE,
-        inputs={job.group or "raw": volume.digest},
-        params={
-            "channel": params.channel,
-            "step": params.step,
-            "mirrors": params.mirrors,
-            "label_scheme": params.label_scheme,
-            "model_spacing_um": params.model_spacing_um,
-        },
-        model_digest=folder.digest,
-    )
+    own: dict[str, Any] = {
+        "channel": params.channel,
+        "step": params.step,
+        "mirrors": params.mirrors,
+        "precision": params.arithmetic,
+        "skip_empty": params.skips_empty,
+        "spine_threshold": threshold_of(params, folder),
+        "probabilities": params.probabilities,
+        "uncertainty": params.uncertainty,
+        "label_scheme": params.label_scheme,
+        "model_spacing_um": params.model_spacing_um,
+    }
+    if refiner is not None:
+        own["refinement"] = [refiner.digest, params.refinement_margin_um]
+    return StageKey(STAGE, {job.group or "raw": volume.digest}, own, folder.digest)
 
 
 def _warnings(folder: ModelFolder, params: SegmentationParams) -> Iterator[str]:

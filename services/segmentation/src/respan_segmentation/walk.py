@@ -1,214 +1,401 @@
-"""The walk over an image's blocks: read, predict with PyTorch, write."""
+"""The walk over an image: which rows of shards come next, and who does them.
+
+Rows are claimed through lock files in the draft, so that several replicas that were asked for the
+same image, or for regions of it, share them; what a killed one had claimed is free again. A sweep
+goes on from row to row as long as the next one is free: then nothing is predicted twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from respan_common.blocks import Block, grid
 from respan_common.devices import torch_device
-from respan_common.drafts import Draft
-from respan_common.events import Accepted, Reporter
-from respan_common.geometry import Box, Zyx, relative, shape_of, whole
+from respan_common.drafts import Draft, draft_folder
+from respan_common.errors import VolumeNotFoundError
+from respan_common.events import Reporter
+from respan_common.geometry import Box, whole
 from respan_common.model_folders import ModelFolder
-from respan_common.volumes import Volume
-from respan_segmentation.jobs import SegmentationJob
-from respan_segmentation.model import grids, load
-from respan_segmentation.normalization import (
-    Normalization,
-    Statistics,
-    normalization,
-    normalized_range,
-    statistics_of,
-)
-from respan_segmentation.pipeline import Layout, Recipe, classify
-from respan_segmentation.tiles import Tiling, choose_block
+from respan_common.pieces import Pieces
+from respan_common.processes import give_memory_back
+from respan_common.volumes import LevelWriter, Volume
+from respan_segmentation.jobs import RegionDoneError, SegmentationJob, threshold_of
+from respan_segmentation.model import load
+from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
+from respan_segmentation.passes import Grid, Pass
+from respan_segmentation.pipeline import Tally
+from respan_segmentation.plan import Row
+from respan_segmentation.plausibility import complaints, image_features
+from respan_segmentation.refinement import SPINE_ROLES, Refinement
+from respan_segmentation.scores import Meaning
+from respan_segmentation.survey import Survey, survey
 
-_PROCESSOR_BUDGET = 2 * 2**30
-"""Bytes for one block on a processor: a volume's size is no limit, and a laptop's memory is one."""
-_GPU_SHARE = 0.5
-"""Share of a GPU's free memory for one block; the network's feature maps need the rest."""
-# Measured on two cores: two windows of 12 x 128 x 128 run 2.5 times as fast per voxel as one
-# (torch has its fast convolution only for batches), four not faster than two.
-_BATCH_VOXELS = {"cpu": 2**19, "cuda": 2**22}
-_READING_BLOCK: Zyx = (64, 512, 512)
+STAGE = "segmentation"
+FIRST_STAGE, UNREFINED = ".first_stage", ".unrefined"
+"""Arrays of the draft that are never published."""
+_SURVEY = "survey"
+_POLL_S = 0.2
+
+
+class Task(Protocol):
+    """Something to do with every row of an image."""
+
+    name: str
+    tally: Tally
+
+    def columns(self, region: Box) -> list[list[Row]]:
+        """Rows of a region, by column."""
+
+    def sweep(self, some: Sequence[Row]) -> Iterator[Row]:
+        """Write rows that follow one another, and give each when it is written."""
 
 
 class Walk:
-    """One image, one model: the walk over blocks.
-
-    The image is seen as nnU-Net sees it: axes in the plans' order, cut to the smallest box around
-    values other than 0. What lies outside that box is background.
-    """
-
-    def __init__(
-        self, job: SegmentationJob, volume: Volume, folder: ModelFolder, report: Reporter
-    ) -> None:
-        self.job = job
-        self.volume = volume
-        self.folder = folder
-        self.report = report
-        self.device = torch_device(job.runtime)
-
-    def fill(self, draft: Draft, labels: Any) -> int:
-        """Write every block that is not done yet; the number of windows of the whole image."""
-        blocks = self._blocks(labels.block_zyx)
-        todo = [block for block in blocks if not draft.is_done(_token(block))]
-        self._accept(len(blocks), len(blocks) - len(todo))
-        statistics = self._statistics()
-        if statistics.box is None:
-            for block in todo:
-                labels.write(block.inner, np.zeros(shape_of(block.inner), np.uint8))
-                draft.mark_done(_token(block))
-            return 0
-        recipe = self._recipe(statistics)
-        self._progress = _Progress(self.report, recipe, statistics.box, blocks, todo, self._turned)
-        for block in todo:
-            labels.write(block.inner, self._classes(block.inner, statistics.box, recipe))
-            draft.mark_done(_token(block))
-        return self._progress.total
-
-    def _accept(self, blocks: int, done: int) -> None:
-        self.report.accepted(
-            Accepted(
-                shape=self.volume.shape_zyx,
-                spacing_um=self.volume.spacing.zyx,
-                model_digest=self.folder.digest,
-                device=str(self.device),
-                blocks=blocks,
-                blocks_done=done,
-            )
-        )
-
-    def _blocks(self, shard_zyx: Zyx) -> list[Block]:
-        """Blocks of whole shards, as large as the memory allows."""
-        layout = self._layout(whole(self.volume.shape_zyx))
-
-        def cost(block_zyx: Zyx) -> tuple[int, int]:
-            blocks = [self._turned(block.inner) for block in grid(self.volume.shape_zyx, block_zyx)]
-            windows = sum(layout.tiling.count(layout.regrid.model_box(block)) for block in blocks)
-            return windows, max(layout.memory_bytes(block) for block in blocks)
-
-        block_zyx = choose_block(self.volume.shape_zyx, shard_zyx, cost, self._budget())
-        return grid(self.volume.shape_zyx, block_zyx)
-
-    def _budget(self) -> int:
-        if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            return int(free * _GPU_SHARE)
-        return _PROCESSOR_BUDGET
-
-    def _statistics(self) -> Statistics:
-        def blocks() -> Iterator[tuple[Box, NDArray[Any]]]:
-            for block in grid(self.volume.shape_zyx, _READING_BLOCK):
-                self.report.check()
-                yield block.inner, self.volume.read(block.inner, self.job.params.channel)
-
-        return statistics_of(blocks())
-
-    def _layout(self, crop: Box) -> Layout:
-        wanted = self.job.params.model_spacing_um or self.folder.spacing_um
-        shape = shape_of(self._turned(crop))
-        regrid = grids(self.folder, shape, self.volume.spacing, wanted)
-        tiling = Tiling(regrid.model_shape, self.folder.patch, self.job.params.step)
-        return Layout(regrid, tiling, self.folder.classes)
-
-    def _recipe(self, statistics: Statistics) -> Recipe:
-        assert statistics.box is not None
-        model = load(self.folder, self.device)
-        voxels = _BATCH_VOXELS[self.device.type] // max(int(np.prod(self.folder.patch)), 1)
-        scheme = _normalization(self.folder, statistics)
-        return Recipe(
-            layout=self._layout(statistics.box),
-            normalization=scheme,
-            grey_range=normalized_range(scheme, statistics),
-            predict=model.predictor(mirrors=self.job.params.mirrors),
-            device=self.device,
-            batch=min(max(voxels, 2 if self.device.type == "cpu" else 1), 8),
-        )
-
-    def _classes(self, inner: Box, crop: Box, recipe: Recipe) -> NDArray[np.uint8]:
-        """Classes of one block; background outside the crop."""
-        classes = np.zeros(shape_of(inner), dtype=np.uint8)
-        shared = _intersection(inner, crop)
-        if shared is not None:
-            block = self._turned(relative(shared, crop))
-            found = classify(self._reader(crop), block, recipe, self._progress.advance)
-            classes[relative(shared, inner)] = found.transpose(np.argsort(self.folder.transpose))
-        return classes
-
-    def _reader(self, crop: Box) -> Callable[[Box], NDArray[Any]]:
-        back = [self.folder.transpose.index(axis) for axis in range(3)]
-
-        def read(box: Box) -> NDArray[Any]:
-            z, y, x = (
-                slice(box[own].start + part.start, box[own].stop + part.start)
-                for own, part in zip(back, crop, strict=True)
-            )
-            values = self.volume.read((z, y, x), self.job.params.channel)
-            return values.transpose(self.folder.transpose)
-
-        return read
-
-    def _turned(self, box: Box) -> Box:
-        """A box (z, y, x) in nnU-Net's axis order."""
-        first, second, third = (box[axis] for axis in self.folder.transpose)
-        return (first, second, third)
-
-
-class _Progress:
-    """Counts windows over all blocks and tells the caller."""
+    """One image's walk: leads the work, or helps whoever leads it."""
 
     def __init__(
         self,
+        job: SegmentationJob,
+        volume: Volume,
+        folder: ModelFolder,
+        refiner: ModelFolder | None,
+        digest: str,
         report: Reporter,
-        recipe: Recipe,
-        crop: Box,
-        blocks: list[Block],
-        todo: list[Block],
-        turned: Callable[[Box], Box],
     ) -> None:
-        def windows(some: list[Block]) -> int:
-            shared = [_intersection(block.inner, crop) for block in some]
-            boxes = [turned(relative(box, crop)) for box in shared if box is not None]
-            layout = recipe.layout
-            return sum(layout.tiling.count(layout.regrid.model_box(box)) for box in boxes)
+        give_memory_back()
+        self.job, self.volume, self.folder, self.refiner = job, volume, folder, refiner
+        self._digest, self._report = digest, report
+        self.devices = _devices(torch_device(job.runtime))
+        self._pieces = Pieces(draft_folder(job.store, STAGE))
+        self._step, self._windows, self._before = -1, 0, 0
+        self._finished = self._most = 0.0
 
-        self._report = report
-        self.total = windows(blocks)
-        self._done = self.total - windows(todo)
+    @property
+    def device(self) -> str:
+        """Where windows are predicted, in words."""
+        return ", ".join(str(device) for device in self.devices)
 
-    def advance(self, windows: int) -> None:
-        """Some windows are done; raises CancelledError if the caller is gone."""
-        self._done += windows
-        self._report.progress(self._done, self.total, "predicting")
+    @cached_property
+    def decision(self) -> Decision:
+        """What is written for every voxel."""
+        params = self.job.params
+        roles = self.folder.roles(params.label_scheme)
+        spines = [value for role, value in roles.items() if role in SPINE_ROLES]
+        meaning = meaning_of(self.folder, spines, threshold_of(params, self.folder))
+        differ = len(self.folder.checkpoints) > 1 or params.mirrors
+        extra = int(params.uncertainty and differ and not meaning.region_values)
+        return Decision(meaning, params.probabilities, params.uncertainty, extra)
+
+    @property
+    def classes(self) -> str:
+        """Group of the classes."""
+        return CLASSES
+
+    @property
+    def images(self) -> dict[str, tuple[list[str], type[np.generic]]]:
+        """Names of the channels, and type, of every group that is an image."""
+        names = {
+            PROBABILITIES: _output_names(self.folder),
+            UNCERTAINTY: ["entropy", "disagreement"],
+        }
+        return {
+            group: (names[group][:count], dtype)
+            for group, (count, dtype) in self.decision.channels.items()
+            if group in names
+        }
+
+    def warnings(self, foreground_share: float) -> list[str]:
+        """What a reader of the result must know about this image, this model and this machine."""
+        features = image_features(self.survey) | {"foreground_share": foreground_share}
+        if self.main.confidence is not None:
+            features["confidence"] = self.main.confidence
+        trained = self.folder.card.get("trained_range", {})
+        return [*complaints(features, trained), *self._shortages()]
+
+    def _shortages(self) -> Iterator[str]:
+        least = self.main.tally.least_batch
+        if least is not None:
+            yield f"memory of {self.device} was short: windows were predicted {least} at a time"
+        if self.main.is_narrow:
+            yield f"memory of {self.device} was short: the image was swept in narrower columns"
+
+    def begin(self, draft: Draft) -> None:
+        """Create the arrays that are not published."""
+        shape = self.volume.shape_zyx
+        for name in self._hidden:
+            LevelWriter(draft.folder / name, shape, np.uint8)
+
+    @property
+    def _hidden(self) -> list[str]:
+        first = [FIRST_STAGE] if self.folder.previous else []
+        return [*first, *([UNREFINED] if self.refiner else [])]
+
+    @property
+    def shards(self) -> list[str]:
+        """Tokens of all shards of the whole image, of the step that finishes them."""
+        last = self._tasks[-1]
+        return [
+            token
+            for column in last.columns(whole(self.volume.shape_zyx))
+            for row in column
+            for token in _tokens(last, row)
+        ]
+
+    def left(self) -> int:
+        """Shards of the whole image that are not finished."""
+        return len(set(self.shards) - self._pieces.done())
+
+    def lead(self) -> None:
+        """Do everything that was asked for, from wherever an earlier attempt stopped."""
+        while not self._advance():
+            self._report.check()
+            time.sleep(_POLL_S)
+
+    def help(self) -> None:
+        """Do what is free of the work that another replica leads, if it is the same work.
+
+        Raises
+        ------
+        RegionDoneError
+            If all that was asked for is done, but the image is not.
+        """
+        if not self._pieces.belong_to(self._digest) or not self._survey_path.exists():
+            return
+        try:
+            done = self._advance()
+        except (OSError, VolumeNotFoundError, ValueError):
+            # What is finished is published and moved away, at any moment and in any order.
+            if self._pieces.belong_to(self._digest):
+                raise
+            return
+        if done and self.job.region is not None and self.left():
+            raise RegionDoneError
+
+    def _advance(self) -> bool:
+        """Take steps as far as they are free; whether all that was asked for is done."""
+        if not self._surveyed():
+            return False
+        # A later step looks beyond its region at what the earlier one found: that needs it whole.
+        everything = whole(self.volume.shape_zyx)
+        regions = [everything] * (len(self._tasks) - 1) + [self.job.region or everything]
+        for number, (task, region) in enumerate(zip(self._tasks, regions, strict=True)):
+            columns = task.columns(region)
+            self._enter(number)
+            while self._take(task, columns):
+                pass
+            if _undone(task, columns, self._pieces.done()):
+                return False
+        return True
+
+    def _take(self, task: Task, columns: list[list[Row]]) -> bool:
+        """Claim rows that follow one another and do them; whether there were any."""
+        for row in _starts(_undone(task, columns, self._pieces.done())):
+            with ExitStack() as held:
+                if not held.enter_context(self._pieces.claimed(_tokens(task, row))):
+                    continue
+                if self._is_done(task, row):
+                    continue
+                self._follow(task, columns[row.column][row.number :], held)
+                return True
+        return False
+
+    def _follow(self, task: Task, some: Sequence[Row], held: ExitStack) -> None:
+        for row, after in zip(task.sweep(some), [*some[1:], None], strict=False):
+            self._pieces.mark_done(_tokens(task, row))
+            self._count_finished()
+            self._tick()
+            held.close()
+            if after is None or self._is_done(task, after):
+                return
+            if not held.enter_context(self._pieces.claimed(_tokens(task, after))):
+                return
+
+    def _is_done(self, task: Task, row: Row) -> bool:
+        return self._pieces.done().issuperset(_tokens(task, row))
+
+    def _enter(self, number: int) -> None:
+        """Begin a step: its share of the whole, and its windows, measure the progress."""
+        if self._step != number:
+            task = self._tasks[number]
+            self._windows = task.windows()[0] if isinstance(task, Pass) else 0
+            self._step = number
+        self._count_finished()
+
+    def _count_finished(self) -> None:
+        task = self._tasks[self._step]
+        rows = [row for column in task.columns(whole(self.volume.shape_zyx)) for row in column]
+        tokens = {token for row in rows for token in _tokens(task, row)}
+        self._finished = len(tokens & self._pieces.done()) / max(len(tokens), 1)
+        self._most = 1 / max(len(rows), 1)
+        self._before = task.tally.predicted + task.tally.skipped
+
+    def _tick(self) -> None:
+        """Say how far the walk is; raises CancelledError if the caller is gone."""
+        if self._step < 0:
+            self._report.check()
+            return
+        tally = self._tasks[self._step].tally
+        since = tally.predicted + tally.skipped - self._before
+        share = self._finished + min(since / max(self._windows, 1), self._most)
+        done = round(1000 * (self._step + min(share, 1.0)) / len(self._tasks))
+        self._report.progress(done, 1000, self._tasks[self._step].name)
+
+    def _surveyed(self) -> bool:
+        """Whether the image has been surveyed; does it, if nobody else is about to."""
+        with self._pieces.claimed([_SURVEY]) as mine:
+            if mine and not self._survey_path.exists():
+                found = survey(
+                    self._grey, self.volume.shape_zyx, self.volume.spacing, self._report.check
+                )
+                found.save(self._survey_path)
+        return self._survey_path.exists()
+
+    @property
+    def _survey_path(self) -> Path:
+        return self._pieces.marker.with_name("survey.npz")
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What is known of the image before it is segmented."""
+        return Survey.load(self._survey_path)
+
+    @cached_property
+    def _tasks(self) -> list[Task]:
+        tasks: list[Task] = []
+        if self.folder.previous is not None:
+            tasks.append(self._first_stage(self.folder.previous))
+        tasks.append(self.main)
+        if self.refiner is not None:
+            tasks.append(self._refinement(self.refiner))
+        return tasks
+
+    def _first_stage(self, folder: ModelFolder) -> Pass:
+        return self._pass("first stage", folder, Decision(meaning_of(folder)), [FIRST_STAGE])
+
+    @cached_property
+    def main(self) -> Pass:
+        """The model's own pass."""
+        groups = list(self.decision.channels)
+        if self.refiner is not None:
+            groups[groups.index(CLASSES)] = UNREFINED
+        first = self._hidden_reader(FIRST_STAGE) if self.folder.previous else None
+        return self._pass("classes", self.folder, self.decision, groups, first)
+
+    def _pass(
+        self,
+        name: str,
+        folder: ModelFolder,
+        decision: Decision,
+        groups: Sequence[str],
+        first_stage: Callable[[Box], NDArray[Any]] | None = None,
+    ) -> Pass:
+        params = self.job.params
+        grid = Grid(
+            folder,
+            self.volume.shape_zyx,
+            self.volume.spacing,
+            params.step,
+            params.model_spacing_um,
+        )
+        return Pass(
+            name,
+            grid,
+            self._grey,
+            self.survey,
+            lambda: load(folder, self.devices, self.job.runtime.thread_count),
+            params,
+            decision,
+            {
+                channel: self._writer(group)
+                for channel, group in zip(decision.channels, groups, strict=True)
+            },
+            self._tick,
+            first_stage,
+        )
+
+    def _refinement(self, folder: ModelFolder) -> Refinement:
+        return Refinement(
+            "refined",
+            folder,
+            load(folder, self.devices, self.job.runtime.thread_count),
+            self.job.params,
+            self.folder.roles(self.job.params.label_scheme),
+            self._grey,
+            self._hidden_reader(UNREFINED),
+            self._writer(CLASSES),
+            self.volume.spacing,
+            self._tick,
+        )
+
+    def _hidden_reader(self, name: str) -> Callable[[Box], NDArray[Any]]:
+        return self._writer(name).read
+
+    def _writer(self, group: str) -> LevelWriter:
+        return LevelWriter.existing(self._pieces.folder / group)
+
+    def _grey(self, box: Box) -> NDArray[Any]:
+        return self.volume.read(box, self.job.params.channel)
 
 
-def _normalization(folder: ModelFolder, statistics: Statistics) -> Normalization:
-    plans = folder.plans
-    intensities = plans.get(
-        "foreground_intensity_properties_per_channel",
-        plans.get("foreground_intensity_properties_by_modality", {}),
-    )
-    return normalization(
-        folder.settings["normalization_schemes"][0],
-        statistics,
-        intensities.get("0", {}),
-        mask_zeros=any(folder.settings.get("use_mask_for_norm", ())),
-    )
+def meaning_of(
+    folder: ModelFolder, spines: Sequence[int] = (), threshold: float | None = None
+) -> Meaning:
+    """What a model's scores mean; `spines` are the class values that belong to spines."""
+    painted = folder.regions_class_order if folder.regions is not None else ()
+    return Meaning(folder.outputs, tuple(painted), tuple(spines), threshold)
 
 
-def _intersection(one: Box, other: Box) -> Box | None:
-    z, y, x = (
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-    )
-    return (z, y, x) if all(part.start < part.stop for part in (z, y, x)) else None
+def _output_names(folder: ModelFolder) -> list[str]:
+    """Names of a network's outputs, in their order."""
+    if folder.regions is None:
+        return sorted(folder.table.written, key=folder.table.written.__getitem__)
+    labels = folder.dataset["labels"]
+    return [name for name, value in labels.items() if name != "ignore" and value not in (0, [0])]
 
 
-def _token(block: Block) -> str:
-    """Name of a block's work; by place, since another machine may cut other blocks."""
-    return "classes " + " ".join(f"{part.start}-{part.stop}" for part in block.inner)
+def _devices(device: torch.device) -> tuple[torch.device, ...]:
+    """All GPUs that this process may use, or the processor."""
+    if device.type != "cuda":
+        return (device,)
+    return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
+
+
+def _tokens(task: Task, row: Row) -> list[str]:
+    """Names of a row's shards; by place, since another machine may cut other rows."""
+    return [
+        f"{task.name} " + " ".join(f"{part.start}-{part.stop}" for part in shard)
+        for shard in row.shards
+    ]
+
+
+def _undone(task: Task, columns: list[list[Row]], done: set[str]) -> list[list[Row]]:
+    """Rows that are not finished, in runs that follow one another."""
+    runs: list[list[Row]] = []
+    for column in columns:
+        runs.append([])
+        for row in column:
+            if done.issuperset(_tokens(task, row)):
+                runs.append([])
+            else:
+                runs[-1].append(row)
+    return [run for run in runs if run]
+
+
+def _starts(runs: list[list[Row]]) -> Iterator[Row]:
+    """Rows where a sweep may begin, the best first.
+
+    The first row of the longest run, as every other start predicts some windows twice; where
+    somebody sweeps there already, its middle, so that two sweeps share it evenly.
+    """
+    runs = sorted(runs, key=len, reverse=True)
+    yield from (run[0] for run in runs)
+    yield from (run[len(run) // 2] for run in runs)
+    yield from (row for run in runs for row in run)

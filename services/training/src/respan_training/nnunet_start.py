@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from respan_common.errors import ModelError
 from respan_common.model_folders import describe
+from respan_common.model_networks import architecture
 
 # What nnU-Net's own checkpoints hold beside tensors: numbers of NumPy in their training log.
 _HARMLESS: list[Any] = [
@@ -49,7 +49,7 @@ def read_start(folder: Path) -> Start:
         raise ModelError(f"{folder} is a 2D model; training starts from 3D models only")
     if tuple(model.transpose) != (0, 1, 2):
         raise ModelError(f"{folder} was trained with other axes first ({model.transpose})")
-    _refuse_code(folder, model.settings)
+    architecture(model)  # refuses plans that name code
     path = model.checkpoints[0]
     try:
         with torch.serialization.safe_globals(_HARMLESS):
@@ -58,18 +58,3 @@ def read_start(folder: Path) -> Start:
     except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path} cannot be read as weights of nnU-Net: {error}") from error
     return Start(dict(model.settings), weights, model.digest)
-
-
-def _refuse_code(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Plans name Python objects that nnU-Net calls: only networks and layers may be named."""
-    try:
-        architecture = settings["architecture"]
-        network = architecture["network_class_name"]
-        layers = [architecture["arch_kwargs"].get(k) for k in architecture["_kw_requires_import"]]
-    except KeyError as error:
-        raise ModelError(f"{folder}/plans.json has no {error} in its network's plan") from error
-    wrong = [name for name in layers if name is not None and not name.startswith("torch.nn.")]
-    if not network.startswith("dynamic_network_architectures.architectures."):
-        wrong.append(network)
-    if wrong:
-        raise ModelError(f"{folder}/plans.json names {', '.join(wrong)}: no network or layer")

@@ -1,0 +1,123 @@
+"""What segmentation writes for every voxel: its class, and if asked for probabilities and doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_segmentation.scores import Meaning, entropy
+
+CLASSES = "labels/classes"
+PROBABILITIES = "probabilities"
+UNCERTAINTY = "uncertainty"
+WHOLE = 255
+"""Value of a probability of 1: a byte tells more than a network knows."""
+
+
+class Writer(Protocol):
+    """Takes whole shards of an image."""
+
+    @property
+    def shape_zyx(self) -> Zyx:
+        """Voxels of the image."""
+
+    @property
+    def block_zyx(self) -> Zyx:
+        """Voxels of a shard."""
+
+    def write(self, box: Box, values: NDArray[Any], channel: int = 1) -> None:
+        """Write whole shards of one channel, shape of `box`."""
+
+
+Values = Mapping[str, NDArray[Any]]
+"""Group to values, shape (c, z, y, x)."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """From scores to what is written.
+
+    Attributes
+    ----------
+    extra_scores : int
+        Channels of the scores that are no outputs of the model: its members' disagreement.
+    """
+
+    meaning: Meaning
+    probabilities: bool = False
+    uncertainty: bool = False
+    extra_scores: int = 0
+
+    @property
+    def channels(self) -> dict[str, tuple[int, type[np.generic]]]:
+        """Channels and type of every group."""
+        return {
+            CLASSES: (1, np.uint8),
+            **({PROBABILITIES: (self.meaning.outputs, np.uint8)} if self.probabilities else {}),
+            **({UNCERTAINTY: (1 + self.extra_scores, np.float32)} if self.uncertainty else {}),
+        }
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Memory of all groups."""
+        return sum(count * np.dtype(kind).itemsize for count, kind in self.channels.values())
+
+    def of(self, scores: torch.Tensor) -> Values:
+        """Values for scores, shape (K, z, y, x), in the axis order of the scores."""
+        own, extra = scores[: self.meaning.outputs], scores[self.meaning.outputs :]
+        found: dict[str, torch.Tensor] = {CLASSES: self.meaning.classes(own)[None]}
+        if self.probabilities or self.uncertainty:
+            shares = self.meaning.probabilities(own)
+            if self.probabilities:
+                found[PROBABILITIES] = shares.mul(WHOLE).round_().to(torch.uint8)
+            if self.uncertainty:
+                doubt = entropy(shares, competing=not self.meaning.region_values)
+                found[UNCERTAINTY] = torch.cat([doubt[None], extra])
+        return {name: values.cpu().numpy() for name, values in found.items()}
+
+
+class RowBuffer:
+    """Values of one row of shards, until all of them are there.
+
+    Parameters
+    ----------
+    box
+        Voxels of the row.
+    expected
+        Voxels that will be put; all others are background.
+    """
+
+    def __init__(self, box: Box, expected: int, decision: Decision) -> None:
+        self.box, self.missing = box, expected
+        self._values = {
+            name: np.zeros((count, *shape_of(box)), dtype=kind)
+            for name, (count, kind) in decision.channels.items()
+        }
+        if PROBABILITIES in self._values and not decision.meaning.region_values:
+            self._values[PROBABILITIES][0] = WHOLE
+
+    def put(self, box: Box, values: Values | None) -> None:
+        """Take the part of a box that lies in the row; None: it is background."""
+        z, y, x = (
+            slice(max(one.start, own.start), min(one.stop, own.stop))
+            for one, own in zip(box, self.box, strict=True)
+        )
+        shared: Box = (z, y, x)
+        self.missing -= int(np.prod(shape_of(shared)))
+        if values is None:
+            return
+        into, part = relative(shared, self.box), relative(shared, box)
+        for name, own in values.items():
+            self._values[name][(slice(None), *into)] = own[(slice(None), *part)]
+
+    def write(self, writers: Mapping[str, Writer]) -> None:
+        """Write the row, which is whole shards."""
+        for name, values in self._values.items():
+            for channel, own in enumerate(values, start=1):
+                writers[name].write(self.box, own, channel)

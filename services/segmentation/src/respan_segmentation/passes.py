@@ -1,0 +1,376 @@
+"""One model's pass over an image: which windows, in which order, into which shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from respan_common.errors import CapacityError
+from respan_common.geometry import Box, VoxelSpacing, Zyx, relative, shape_of, whole
+from respan_common.model_folders import ModelFolder
+from respan_common.params import SegmentationParams
+from respan_segmentation.model import Model, grids, mask_grids
+from respan_segmentation.normalization import (
+    Normalization,
+    Statistics,
+    normalization,
+    normalized_range,
+)
+from respan_segmentation.outputs import Decision, RowBuffer, Writer
+from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
+from respan_segmentation.plan import Row, halves, rows, widest_column
+from respan_segmentation.scores import Meaning
+from respan_segmentation.survey import Survey
+from respan_segmentation.tiles import Tiling
+
+logger = logging.getLogger(__name__)
+
+# The same on every machine: replicas that share an image cut it alike. Measured: more saves less
+# than one window in ten, and a laptop has other things to hold.
+_MOST_BYTES = 384 * 2**20
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An image, and how a model's windows lie on it.
+
+    The image is seen as nnU-Net sees it: axes in the plans' order, cut to the smallest box around
+    values other than 0 (the crop). What lies outside that box is background.
+    """
+
+    folder: ModelFolder
+    shape_zyx: Zyx
+    spacing: VoxelSpacing
+    step: float
+    model_spacing_um: Sequence[float] | None = None
+
+    def layout(self, crop: Box) -> Layout:
+        """Windows over a part of the image."""
+        wanted = self.model_spacing_um or self.folder.spacing_um
+        regrid = grids(self.folder, shape_of(self.turned(crop)), self.spacing, wanted)
+        return Layout(regrid, Tiling(regrid.model_shape, self.folder.patch, self.step))
+
+    def turned(self, box: Box) -> Box:
+        """A box (z, y, x) in nnU-Net's axis order."""
+        first, second, third = (box[axis] for axis in self.folder.transpose)
+        return (first, second, third)
+
+    def back(self, box: Box) -> Box:
+        """A box in nnU-Net's axis order as (z, y, x)."""
+        z, y, x = (box[axis] for axis in self.axes_back)
+        return (z, y, x)
+
+    @property
+    def axes_back(self) -> tuple[int, int, int]:
+        """Place of z, y, x in nnU-Net's axis order."""
+        z, y, x = (self.folder.transpose.index(axis) for axis in range(3))
+        return (z, y, x)
+
+    def reader(self, read: Read, crop: Box) -> Read:
+        """Reads boxes of the crop in nnU-Net's axis order, with a reader of (z, y, x) boxes."""
+
+        def turned_read(box: Box) -> NDArray[Any]:
+            z, y, x = (
+                slice(part.start + own.start, part.stop + own.start)
+                for part, own in zip(self.back(box), crop, strict=True)
+            )
+            return read((z, y, x)).transpose(self.folder.transpose)
+
+        return turned_read
+
+
+class Pass:
+    """A model over an image; gives rows of shards, one after the other.
+
+    Parameters
+    ----------
+    name
+        Names its pieces of work.
+    read
+        Boxes (z, y, x) of the image to grey values.
+    first_stage
+        Boxes (z, y, x) to the classes that a cascade's first stage found.
+    writers
+        Where each group is written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grid: Grid,
+        read: Read,
+        survey: Survey,
+        model: Callable[[], Model],
+        params: SegmentationParams,
+        decision: Decision,
+        writers: Mapping[str, Writer],
+        check: Callable[[], None],
+        first_stage: Read | None = None,
+    ) -> None:
+        self.name, self.grid, self.writers = name, grid, writers
+        self._read, self._survey, self._model = read, survey, model
+        self._params, self._decision, self._first_stage = params, decision, first_stage
+        self.tally = Tally(check)
+        self._sure, self._sampled = 0.0, 0
+        self.is_narrow = False
+        """Whether memory forced narrower columns than planned."""
+
+    def columns(self, region: Box) -> list[list[Row]]:
+        """Rows of shards of a region, by column."""
+        return rows(region, self._shard_zyx, self.axis, self._cross)
+
+    @property
+    def axis(self) -> int:
+        """Axis (0 z, 1 y, 2 x) along which columns are swept."""
+        return self.grid.folder.transpose[self._whole.order.row]
+
+    @cached_property
+    def _whole(self) -> Layout:
+        return self.grid.layout(whole(self.grid.shape_zyx))
+
+    @property
+    def _shard_zyx(self) -> Zyx:
+        return next(iter(self.writers.values())).block_zyx
+
+    @cached_property
+    def _cross(self) -> Zyx:
+        shape, layout, axis = self.grid.shape_zyx, self._whole, self.axis
+
+        def cost(column: Zyx) -> tuple[int, int]:
+            boxes = [c[0].box for c in rows(whole(shape), column, axis, column)]
+            targets = [layout.regrid.model_box(self.grid.turned(box)) for box in boxes]
+            windows = sum(layout.tiling.count(target) for target in targets)
+            row = [*column]
+            row[axis] = self._shard_zyx[axis]
+            written = 2 * int(np.prod(row)) * self._decision.bytes_per_voxel
+            return windows, written + max(
+                layout.memory_bytes(self.grid.turned(box), self._decision.meaning.outputs)
+                for box in boxes
+            )
+
+        return widest_column(shape, self._shard_zyx, axis, cost, _MOST_BYTES)
+
+    def sweep(self, some: Sequence[Row]) -> Iterator[Row]:
+        """Write rows that follow one another, and give each when it is written.
+
+        Where the device's memory does not hold a column, narrower ones are swept, row by row.
+
+        Raises
+        ------
+        CapacityError
+            If not even one shard's column fits.
+        """
+        written = 0
+        try:
+            for row in self._wide(some):
+                written += 1
+                yield row
+        except CapacityError:
+            if halves(some[0].box, self._shard_zyx, self.axis) is None:
+                raise
+            self.is_narrow = True
+            logger.warning("memory is short: narrower columns are swept")
+        for row in some[written:]:
+            buffer = self._buffer(row)
+            self._fill(row.box, buffer)
+            buffer.write(self.writers)
+            yield row
+
+    def _wide(self, some: Sequence[Row]) -> Iterator[Row]:
+        open_rows: list[RowBuffer | None] = [None] * len(some)
+        written = 0
+
+        def ready() -> Iterator[Row]:
+            nonlocal written
+            while written < len(some):
+                buffer = open_rows[written] or self._buffer(some[written])
+                open_rows[written] = buffer
+                if buffer.missing:
+                    return
+                buffer.write(self.writers)
+                open_rows[written] = None
+                written += 1
+                yield some[written - 1]
+
+        yield from ready()
+        for box, values in self._decided(_hull(some)) if written < len(some) else ():
+            for number in range(written, len(some)):
+                if _intersection(box, some[number].box) is not None:
+                    open_rows[number] = open_rows[number] or self._buffer(some[number])
+                    open_rows[number].put(box, values)  # type: ignore[union-attr]
+            yield from ready()
+
+    def _fill(self, box: Box, buffer: RowBuffer) -> None:
+        """Fill a part of a row, in halves where memory is short."""
+        missing = buffer.missing
+        try:
+            for own, values in self._decided(box):
+                buffer.put(own, values)
+        except CapacityError:
+            parts = halves(box, self._shard_zyx, self.axis)
+            if parts is None:
+                raise
+            buffer.missing = missing
+            for part in parts:
+                self._fill(part, buffer)
+
+    def _buffer(self, row: Row) -> RowBuffer:
+        shared = _intersection(row.box, self._crop)
+        expected = 0 if shared is None else int(np.prod(shape_of(shared)))
+        return RowBuffer(row.box, expected, self._decision)
+
+    def _decided(self, box: Box) -> Iterator[tuple[Box, Mapping[str, NDArray[Any]] | None]]:
+        """Parts (z, y, x) of a box with what is to be written there."""
+        shared = _intersection(box, self._crop)
+        if shared is None:
+            return
+        own = self.grid.turned(relative(shared, self._crop))
+        read = self.grid.reader(self._read, self._crop)
+        try:
+            # The exit waits for what is being read, when the caller stops in the middle as well.
+            with ThreadPoolExecutor(1) as helper:
+                for part in scores_of(read, own, self._recipe, self.tally, helper):
+                    place = self._in_image(part.box)
+                    if part.scores is None:
+                        yield place, None
+                        continue
+                    self._sample(part.scores)
+                    back = (0, *(axis + 1 for axis in self.grid.axes_back))
+                    values = self._decision.of(part.scores)
+                    yield place, {name: own.transpose(back) for name, own in values.items()}
+        except torch.OutOfMemoryError as error:
+            raise CapacityError(f"a column of {shape_of(box)} voxels does not fit") from error
+
+    def _sample(self, scores: torch.Tensor) -> None:
+        """Note how sure the model is, at one voxel in 64."""
+        some = scores[: self._decision.meaning.outputs, ::4, ::4, ::4]
+        shares = self._decision.meaning.probabilities(some).amax(dim=0)
+        found = shares[self._decision.meaning.classes(some) > 0]
+        self._sure += float(found.sum())
+        self._sampled += found.numel()
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean probability of the classes that this process found; None if it found nothing."""
+        return self._sure / self._sampled if self._sampled else None
+
+    def _in_image(self, box: Box) -> Box:
+        """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""
+        z, y, x = (
+            slice(part.start + own.start, part.stop + own.start)
+            for part, own in zip(self.grid.back(box), self._crop, strict=True)
+        )
+        return (z, y, x)
+
+    @property
+    def _crop(self) -> Box:
+        crop = self._survey.statistics.box
+        return crop if crop is not None else (slice(0, 0), slice(0, 0), slice(0, 0))
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return self.grid.layout(self._crop)
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        recipe = recipe_for(
+            self.grid,
+            self._crop,
+            self._survey.statistics,
+            self._model(),
+            self._params,
+            self._decision.meaning,
+            disagreement=self._decision.extra_scores > 0,
+        )
+        return replace(recipe, holds_something=self.holds_something, second=self._second())
+
+    def _second(self) -> Second | None:
+        if self._first_stage is None:
+            return None
+        return Second(
+            self.grid.reader(self._first_stage, self._crop),
+            mask_grids(self.grid.folder, self._layout.regrid),
+            self.grid.folder.foreground,
+        )
+
+    def holds_something(self, window: Box) -> bool:
+        """Whether a window, on the model's grid, can hold anything but background."""
+        if not self._params.skips_empty:
+            return True
+        inside = tuple(
+            slice(max(part.start, 0), min(part.stop, size))
+            for part, size in zip(window, self._layout.tiling.shape, strict=True)
+        )
+        near = self._layout.regrid.image_box((inside[0], inside[1], inside[2]))
+        return self._survey.occupancy.holds_something(self._in_image(near))
+
+    def windows(self) -> tuple[int, int]:
+        """Windows over the whole image, and how many of them are skipped."""
+        if self._survey.statistics.box is None:
+            return 0, 0
+        tiling = self._layout.tiling
+        every = tiling.touching(whole(tiling.shape))
+        return len(every), sum(1 for window in every if not self.holds_something(window))
+
+
+def recipe_for(
+    grid: Grid,
+    crop: Box,
+    statistics: Statistics,
+    model: Model,
+    params: SegmentationParams,
+    meaning: Meaning,
+    *,
+    disagreement: bool = False,
+) -> Recipe:
+    """What turns an image into classes, where every window is looked at."""
+    scheme = _normalization(grid.folder, statistics)
+    return Recipe(
+        layout=grid.layout(crop),
+        normalization=scheme,
+        grey_range=normalized_range(scheme, statistics),
+        predict=model.predictor(
+            mirrors=params.mirrors, precision=params.arithmetic, disagreement=disagreement
+        ),
+        meaning=meaning,
+        device=model.devices[0],
+        batch=model.batch,
+        extra_scores=int(disagreement),
+    )
+
+
+def _normalization(folder: ModelFolder, statistics: Statistics) -> Normalization:
+    plans = folder.plans
+    intensities = plans.get(
+        "foreground_intensity_properties_per_channel",
+        plans.get("foreground_intensity_properties_by_modality", {}),
+    )
+    return normalization(
+        folder.settings["normalization_schemes"][0],
+        statistics,
+        intensities.get("0", {}),
+        mask_zeros=any(folder.settings.get("use_mask_for_norm", ())),
+    )
+
+
+def _hull(some: Sequence[Row]) -> Box:
+    z, y, x = (
+        slice(min(row.box[own].start for row in some), max(row.box[own].stop for row in some))
+        for own in range(3)
+    )
+    return (z, y, x)
+
+
+def _intersection(one: Box, other: Box) -> Box | None:
+    z, y, x = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return (z, y, x) if all(part.start < part.stop for part in (z, y, x)) else None

@@ -1,0 +1,182 @@
+"""A second look: each spine is cut out with its surroundings and segmented anew by another model.
+
+An object is a connected set of spine voxels (heads, necks, cores, shells). What the second model
+finds replaces it where both overlap; other objects keep their voxels. Every shard looks at whole
+objects, also at those that it shares with its neighbors, so the result does not depend on the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from respan_common.geometry import Box, VoxelSpacing, grow, relative, shape_of, whole
+from respan_common.model_folders import ModelFolder
+from respan_common.params import SegmentationParams
+from respan_segmentation.model import Model
+from respan_segmentation.normalization import statistics_of
+from respan_segmentation.outputs import Writer
+from respan_segmentation.passes import Grid, recipe_for
+from respan_segmentation.pipeline import Read, Tally, scores_of
+from respan_segmentation.plan import Row, rows
+from respan_segmentation.scores import Meaning
+
+LARGEST_UM = 8.0
+"""Objects longer than this along an axis are left as they are: no spine, but a wrong dendrite."""
+SPINE_ROLES = ("spine", "neck", "spine_core", "spine_shell")
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+class Refinement:
+    """Refines shard after shard.
+
+    Parameters
+    ----------
+    name
+        Names its pieces of work.
+    roles
+        Class values of the image that is refined, by structure.
+    grey, first
+        Boxes (z, y, x) of the image, and of the classes to refine.
+    writer
+        Where the refined classes are written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: ModelFolder,
+        model: Model,
+        params: SegmentationParams,
+        roles: Mapping[str, int],
+        grey: Read,
+        first: Read,
+        writer: Writer,
+        spacing: VoxelSpacing,
+        check: Callable[[], None],
+    ) -> None:
+        self.name, self.tally = name, Tally(check)
+        self._folder, self._model, self._params = folder, model, params
+        self._grey, self._first, self._writer, self._spacing = grey, first, writer, spacing
+        self._roles = dict(roles)
+        own = folder.roles()
+        self._own_spines = [value for role, value in own.items() if role in SPINE_ROLES]
+        self._own_dendrite = own.get("dendrite")
+        self._translation = _translation(own, roles)
+        self.refined = 0
+        self.too_large = 0
+
+    def columns(self, region: Box) -> list[list[Row]]:
+        """Shards of a region: each stands for itself."""
+        return rows(region, self._writer.block_zyx, 0, self._writer.block_zyx)
+
+    def sweep(self, some: Sequence[Row]) -> Iterator[Row]:
+        """Refine and write shards, and give each when it is written."""
+        for row in some:
+            self._writer.write(row.box, self._refined(row.box))
+            yield row
+
+    def _refined(self, inner: Box) -> NDArray[np.uint8]:
+        """Classes of a shard after the second look."""
+        reach = self._spacing.reach(LARGEST_UM + self._params.refinement_margin_um)
+        shape = self._writer.shape_zyx
+        outer = grow(inner, reach, shape)
+        classes = np.asarray(self._first(outer), dtype=np.uint8)
+        spines = np.isin(classes, [v for r, v in self._roles.items() if r in SPINE_ROLES])
+        objects = np.zeros(classes.shape, dtype=np.int32)
+        ndimage.label(spines, structure=_TOUCHING, output=objects)
+        refined = classes.copy()
+        for number, (z, y, x) in enumerate(ndimage.find_objects(objects), start=1):
+            found = (z, y, x)
+            crop = grow(_shifted(found, outer), self._margin, shape)
+            if not _overlaps(crop, inner):
+                continue
+            if max(self._length_um(found)) > LARGEST_UM:
+                self.too_large += 1
+                continue
+            part = relative(_clipped(crop, outer), outer)
+            self._paste(refined[part], objects[part], number, crop, outer)
+        return refined[relative(inner, outer)]
+
+    @property
+    def _margin(self) -> tuple[int, int, int]:
+        return self._spacing.reach(self._params.refinement_margin_um)
+
+    def _length_um(self, box: Box) -> list[float]:
+        return [size * edge for size, edge in zip(shape_of(box), self._spacing.zyx, strict=True)]
+
+    def _paste(
+        self,
+        classes: NDArray[np.uint8],
+        objects: NDArray[np.int32],
+        number: int,
+        crop: Box,
+        outer: Box,
+    ) -> None:
+        """Replace one object's voxels in a view of the classes by what the model sees."""
+        seen = self._look(self._grey(crop))[relative(_clipped(crop, outer), crop)]
+        mine, others = objects == number, (objects > 0) & (objects != number)
+        classes[mine] = 0
+        if self._own_dendrite is not None:
+            classes[mine & (seen == self._own_dendrite)] = self._roles["dendrite"]
+        spines = np.isin(seen, self._own_spines)
+        parts = np.zeros(spines.shape, dtype=np.int32)
+        ndimage.label(spines, structure=_TOUCHING, output=parts)
+        kept = np.isin(parts, np.setdiff1d(parts[mine], [0])) & ~others
+        classes[kept] = self._translation[seen[kept]]
+        self.refined += 1
+
+    def _look(self, grey: NDArray[Any]) -> NDArray[np.uint8]:
+        """Classes of a crop, which the second model sees as an image of its own."""
+        box = whole((grey.shape[0], grey.shape[1], grey.shape[2]))
+        statistics = statistics_of([(box, grey)])
+        classes = np.zeros(grey.shape, dtype=np.uint8)
+        if statistics.box is None:
+            return classes
+        crop = statistics.box
+        grid = Grid(self._folder, shape_of(box), self._spacing, self._params.step)
+        painted = self._folder.regions_class_order if self._folder.regions is not None else ()
+        meaning = Meaning(self._folder.outputs, tuple(painted))
+        recipe = recipe_for(grid, crop, statistics, self._model, self._params, meaning)
+        own = whole(shape_of(grid.turned(crop)))
+        seen = classes[crop].transpose(self._folder.transpose)
+        read = grid.reader(lambda part: grey[part], crop)
+        with ThreadPoolExecutor(1) as helper:
+            for part in scores_of(read, own, recipe, self.tally, helper):
+                if part.scores is not None:
+                    seen[part.box] = meaning.classes(part.scores).cpu().numpy()
+        return classes
+
+
+def _translation(own: Mapping[str, int], roles: Mapping[str, int]) -> NDArray[np.uint8]:
+    """Value of the refined image for each of the second model's; its heads are spines, say."""
+    table = np.zeros(256, dtype=np.uint8)
+    fallback = roles.get("spine", roles.get("spine_core", 0))
+    for role, value in own.items():
+        table[value] = roles.get(role, fallback if role in SPINE_ROLES else 0)
+    return table
+
+
+def _shifted(box: Box, outer: Box) -> Box:
+    z, y, x = (
+        slice(part.start + own.start, part.stop + own.start)
+        for part, own in zip(box, outer, strict=True)
+    )
+    return (z, y, x)
+
+
+def _clipped(box: Box, outer: Box) -> Box:
+    z, y, x = (
+        slice(max(part.start, own.start), min(part.stop, own.stop))
+        for part, own in zip(box, outer, strict=True)
+    )
+    return (z, y, x)
+
+
+def _overlaps(one: Box, other: Box) -> bool:
+    return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(one, other, strict=True))

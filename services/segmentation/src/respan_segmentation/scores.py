@@ -1,0 +1,118 @@
+"""From a network's scores at each voxel to classes, probabilities and doubt.
+
+Letters: K scores per voxel: one per class (they compete), or one per region (they may overlap).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+CERTAIN = 10.0
+"""Score that stands for "this and nothing else": a probability of 0.9999."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a model's scores mean.
+
+    Attributes
+    ----------
+    outputs
+        Number K of scores.
+    region_values
+        For models of overlapping regions: the value that each region paints, in painting order;
+        empty for models whose classes compete.
+    spines : tuple of int
+        Outputs that belong to spines: heads, necks, cores, shells.
+    threshold
+        Least summed probability of those for a voxel to be one of them; None: the most probable
+        class wins.
+    """
+
+    outputs: int
+    region_values: tuple[int, ...] = ()
+    spines: tuple[int, ...] = ()
+    threshold: float | None = None
+
+    def nothing(self) -> torch.Tensor:
+        """Scores of a voxel that certainly holds nothing, shape (K,)."""
+        scores = torch.full((self.outputs,), -CERTAIN)
+        if not self.region_values:
+            scores[0] = CERTAIN
+        return scores
+
+    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
+        """Probability of each output, same shape."""
+        return torch.sigmoid(scores) if self.region_values else torch.softmax(scores, dim=0)
+
+    def classes(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class values, uint8, shape (z, y, x).
+
+        Parameters
+        ----------
+        scores : float32, shape (K, z, y, x)
+        """
+        if self.region_values:
+            return self._regions(scores)
+        if self.threshold is None or not self.spines:
+            return largest(scores)
+        return self._with_threshold(scores, self.threshold)
+
+    def _regions(self, scores: torch.Tensor) -> torch.Tensor:
+        """Every region above 1/2, painted one over the other, as nnU-Net does."""
+        classes = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
+        for region, value in zip(scores, self.region_values, strict=True):
+            classes.masked_fill_(region > 0, value)
+        return classes
+
+    def _with_threshold(self, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+        """The most probable kind of spine where spines are probable enough, else the best other."""
+        spines = list(self.spines)
+        others = [output for output in range(self.outputs) if output not in self.spines]
+        total = torch.logsumexp(scores, dim=0)
+        log_odds = torch.logsumexp(scores[spines], dim=0) - total
+        best_spine = torch.tensor(spines, dtype=torch.uint8, device=scores.device)
+        best_other = torch.tensor(others, dtype=torch.uint8, device=scores.device)
+        return torch.where(
+            log_odds > math.log(max(threshold, 1e-9)),
+            best_spine[largest(scores[spines]).long()],
+            best_other[largest(scores[others]).long()],
+        )
+
+
+def largest(scores: torch.Tensor) -> torch.Tensor:
+    """Index of the largest score along the first axis, the first of equal ones; uint8.
+
+    Comparing class by class reads memory in order; `argmax` over the first axis does not, and is
+    many times slower.
+    """
+    best = scores[0].clone()
+    classes = torch.zeros(best.shape, dtype=torch.uint8, device=scores.device)
+    for number in range(1, len(scores)):
+        classes.masked_fill_(scores[number] > best, number)
+        torch.maximum(best, scores[number], out=best)
+    return classes
+
+
+def entropy(probabilities: torch.Tensor, *, competing: bool) -> torch.Tensor:
+    """Doubt at each voxel, from 0 (certain) to 1 (every answer equally probable).
+
+    Shannon entropy over its maximum; for overlapping regions the greatest of the regions'.
+
+    Parameters
+    ----------
+    probabilities : float32, shape (K, z, y, x)
+
+    Returns
+    -------
+    float32, shape (z, y, x)
+    """
+    if competing:
+        surprise = -torch.xlogy(probabilities, probabilities).sum(dim=0)
+        return surprise.div_(math.log(len(probabilities)))
+    rest = 1 - probabilities
+    both = -torch.xlogy(probabilities, probabilities) - torch.xlogy(rest, rest)
+    return both.amax(dim=0).div_(math.log(2))

@@ -1,0 +1,63 @@
+"""From scores to classes, probabilities and doubt."""
+
+import math
+
+import pytest
+import torch
+
+from respan_segmentation.scores import Meaning, entropy
+
+
+def voxels(*scores):
+    """One row of voxels, each with the scores given."""
+    return torch.tensor(scores).T[:, None, None, :]
+
+
+def test_the_most_probable_class_wins_and_the_first_of_equal_ones():
+    scores = voxels((0.0, 2.0, 1.0), (3.0, 3.0, 1.0))
+    assert Meaning(3).classes(scores).flatten().tolist() == [1, 0]
+
+
+def test_regions_are_painted_one_over_the_other():
+    meaning = Meaning(2, region_values=(7, 2))
+    scores = voxels((1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0))
+    assert meaning.classes(scores).flatten().tolist() == [7, 2, 0, 2]
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.55, 2), (0.65, 0), (0.0, 2), (1.0, 0)])
+def test_a_spine_must_be_probable_enough_together_with_its_neck(threshold, expected):
+    shares = torch.tensor([0.39, 0.01, 0.35, 0.25])  # background, dendrite, spine, neck
+    meaning = Meaning(4, spines=(2, 3), threshold=threshold)
+    found = meaning.classes(shares.log()[:, None, None, None])
+    assert found.item() == expected
+
+
+def test_a_spine_can_win_against_a_more_probable_background():
+    shares = torch.tensor([0.6, 0.0001, 0.3999])
+    assert Meaning(3, spines=(2,), threshold=0.3).classes(shares.log()[:, None, None, None]) == 2
+
+
+def test_probabilities_of_classes_add_up_to_1_and_those_of_regions_need_not():
+    scores = torch.randn(3, 2, 3, 4)
+    torch.testing.assert_close(Meaning(3).probabilities(scores).sum(0), torch.ones(2, 3, 4))
+    regions = Meaning(3, region_values=(1, 2, 3)).probabilities(scores)
+    torch.testing.assert_close(regions, torch.sigmoid(scores))
+
+
+def test_doubt_is_0_where_one_class_is_certain_and_1_where_all_are_equal():
+    certain, open_question = torch.tensor([1.0, 0, 0, 0]), torch.full((4,), 0.25)
+    shares = torch.stack([certain, open_question], 1)[:, None, None]
+    doubt = entropy(shares, competing=True).flatten()
+    torch.testing.assert_close(doubt, torch.tensor([0.0, 1.0]))
+
+
+def test_the_doubt_about_regions_is_that_of_the_most_doubtful():
+    shares = torch.tensor([[0.5], [1.0]])[:, None, None]
+    assert entropy(shares, competing=False).item() == pytest.approx(1.0)
+
+
+def test_nothing_is_background_and_no_region():
+    assert Meaning(3).classes(Meaning(3).nothing()[:, None, None, None]).item() == 0
+    regions = Meaning(2, region_values=(1, 2))
+    assert regions.classes(regions.nothing()[:, None, None, None]).item() == 0
+    assert math.isclose(Meaning(3).probabilities(Meaning(3).nothing())[0], 1.0, abs_tol=1e-3)

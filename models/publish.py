@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from trained_range import trained_range
 
 from respan_common.geometry import VoxelSpacing
 from respan_training.inference import load_network, standardized
-from respan_training.trained_range import trained_range, traits
 
 HERE = Path(__file__).resolve().parent
 FILES = ("dataset.json", "plans.json", "dataset_fingerprint.json", "training.json")
@@ -44,7 +44,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
     "confocal": {"min_dendrite_volume_um3": 3.0},
 }
 """Parameters of segmentation and quantification where the settings leave them open; chosen on
-phantoms of seed 5555 and the training's own variety, by models/operating_point.py."""
+phantoms of another seed, by bench.operating_point."""
 
 LIMITS = {
     "two-photon": [
@@ -96,15 +96,6 @@ def card(name: str, model: Path, measured: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def range_of(data: Path, spacing: VoxelSpacing) -> dict[str, Any]:
-    """What the training's images were like."""
-    labels = sorted((data / "labelsTr").glob("*.tif"))
-    images = [data / "imagesTr" / f"{path.stem}_0000.tif" for path in labels]
-    return trained_range(
-        (traits(_read(i), _read(t)) for i, t in zip(images, labels, strict=True)), spacing
-    )
-
-
 def write_test_tensors(name: str, model: Path, data: Path) -> None:
     """A piece of a phantom from its middle, and what the network makes of it."""
     image = standardized(_read(min((data / "imagesTr").glob("*.tif"))))
@@ -147,9 +138,9 @@ def main() -> None:
     if not arguments.card_only:
         copy_model(arguments.work / "model" / arguments.name, target)
         plan = json.loads((target / "plans.json").read_text())["configurations"]["3d_fullres"]
-        spacing = VoxelSpacing(*plan["spacing"])
-        measured["trained_range"] = range_of(arguments.work / "data", spacing)
-        write_test_tensors(arguments.name, target, arguments.work / "data")
+        data, spacing = arguments.work / "data", VoxelSpacing(*plan["spacing"])
+        measured["trained_range"] = trained_range(data, target, plan["patch_size"], spacing)
+        write_test_tensors(arguments.name, target, data)
     if arguments.metrics:
         measured["metrics"] = json.loads(arguments.metrics.read_text())
     text = json.dumps(card(arguments.name, target, measured), indent=1, ensure_ascii=False)

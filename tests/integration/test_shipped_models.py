@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from respan_common.model_folders import describe
+from respan_segmentation.plausibility import FEATURES
 from respan_training.inference import load_network
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -53,7 +54,7 @@ def test_a_shipped_models_test_input_shows_a_spine_and_a_dendrite(name):
 def test_a_card_says_what_the_training_images_were_like(name):
     card = describe(MODELS / name).card
     bounds = card["trained_range"]
-    for quantity in ("foreground_share", "skewness", "noise_to_spread"):
+    for quantity in FEATURES:
         low, high = bounds[quantity]
         assert low < high
     low, high = bounds["spacing_um"]["low"], bounds["spacing_um"]["high"]

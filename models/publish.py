@@ -8,7 +8,8 @@ model. Beside nnU-Net's files go:
 
 - card.json: what it is, what it was trained on, its operating point, what its training images were
   like (`trained_range`), what was measured, and what it is bad at;
-- test_input.npy, test_output.npy: a piece of a phantom, normalized, and the logits for it.
+- test_input.npy, test_output.npy: a piece of a phantom, normalized, and the logits for it;
+- README.md, cover.png: the same for people.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from presentation import cover, readme
 from trained_range import trained_range
 
 from respan_common.geometry import VoxelSpacing
@@ -97,12 +99,14 @@ def card(name: str, model: Path, measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_test_tensors(name: str, model: Path, data: Path) -> None:
-    """A piece of a phantom from its middle, and what the network makes of it."""
-    image = standardized(_read(min((data / "imagesTr").glob("*.tif"))))
-    piece = tuple(
-        slice((size - edge) // 2, (size - edge) // 2 + edge)
-        for size, edge in zip(image.shape, TEST_SHAPE[name], strict=True)
-    )
+    """A piece of a phantom around a spine, and what the network makes of it."""
+    path = min((data / "labelsTr").glob("*.tif"))
+    image, labels = standardized(_first_image(data)), np.asarray(tifffile.imread(path))
+    heads = np.argwhere(labels == 1)
+    middle = heads[np.abs(heads - np.array(labels.shape) / 2).sum(axis=1).argmin()]
+    starts = np.clip(middle - np.array(TEST_SHAPE[name]) // 2, 0, None)
+    starts = np.minimum(starts, np.array(labels.shape) - TEST_SHAPE[name])
+    piece = tuple(slice(a, a + n) for a, n in zip(starts, TEST_SHAPE[name], strict=True))
     given = image[piece][None, None].astype(np.float32)
     with torch.inference_mode():
         logits = load_network(model)(torch.from_numpy(given)).numpy()
@@ -120,8 +124,8 @@ def copy_model(source: Path, target: Path) -> None:
         shutil.copyfile(source / file, target / file)
 
 
-def _read(path: Path) -> Any:
-    return np.asarray(tifffile.imread(path))
+def _first_image(data: Path) -> Any:
+    return np.asarray(tifffile.imread(min((data / "imagesTr").glob("*.tif"))))
 
 
 def main() -> None:
@@ -141,10 +145,14 @@ def main() -> None:
         data, spacing = arguments.work / "data", VoxelSpacing(*plan["spacing"])
         measured["trained_range"] = trained_range(data, target, plan["patch_size"], spacing)
         write_test_tensors(arguments.name, target, data)
+        picture = cover(target, _first_image(data), plan["patch_size"])
+        picture.save(target / "cover.png")
     if arguments.metrics:
         measured["metrics"] = json.loads(arguments.metrics.read_text())
-    text = json.dumps(card(arguments.name, target, measured), indent=1, ensure_ascii=False)
+    written = card(arguments.name, target, measured)
+    text = json.dumps(written, indent=1, ensure_ascii=False)
     (target / "card.json").write_text(text + "\n", encoding="utf-8")
+    (target / "README.md").write_text(readme(written), encoding="utf-8")
     print(target)
 
 

@@ -43,7 +43,7 @@ def on_phantoms(arguments: argparse.Namespace, work: Path) -> Figures:
     """Unseen phantoms of the kind's own voxel size."""
     return {
         f"phantoms, {snr}": _scored(arguments, work / snr, snr, None)
-        for snr in ("typical", "hard", "mixed")
+        for snr in ("typical", "hard")
     }
 
 

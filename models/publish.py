@@ -43,7 +43,11 @@ MODALITIES = {
 
 OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {"min_dendrite_volume_um3": 3.0},
-    "confocal": {"min_dendrite_volume_um3": 3.0},
+    "confocal": {
+        "spine_threshold": 0.8,
+        "min_spine_volume_um3": 0.01,
+        "min_dendrite_volume_um3": 3.0,
+    },
 }
 """Parameters of segmentation and quantification where the settings leave them open; chosen on
 phantoms of another seed, by bench.operating_point."""

@@ -34,7 +34,7 @@ surer than in training is no fault."""
 SPACING_FACTORS = (0.6, 1.4)
 """Voxel sizes, over the model's own, at which models are tested (bench.models)."""
 
-ASKED = 24
+ASKED = 8
 """Phantoms that the model is asked about, for its confidence."""
 
 

@@ -16,7 +16,7 @@ from respan_common.convert import validated
 from respan_common.errors import InputError
 from respan_common.events import Event, Progress, Reporter
 from respan_common.model_folders import ModelFolder
-from respan_common.params import QuantificationParams
+from respan_common.params import QuantificationParams, SegmentationParams
 from respan_common.records import (
     FOLDER,
     StageKey,
@@ -88,11 +88,13 @@ def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Measure spines and dendrites.
 
     What the settings leave open is taken from the operating point in the model's card, if it has
-    one: the least volume above which its finds can be believed, say.
+    one: the least volume above which its finds can be believed, say. What it says of segmentation
+    has been used there.
     """
     params = job.settings.quantification
     given = params.model_dump(exclude_unset=True)
-    point = _chosen_model(job).card.get("operating_point", {})
+    card = _chosen_model(job).card.get("operating_point", {})
+    point = {name: card[name] for name in card if name not in SegmentationParams.model_fields}
     return quantify_with(job, validated(QuantificationParams, {**point, **given}), pool)
 
 

@@ -44,7 +44,7 @@ MODALITIES = {
 OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {"min_dendrite_volume_um3": 3.0},
     "confocal": {
-        "spine_threshold": 0.8,
+        "spine_threshold": 0.7,
         "min_spine_volume_um3": 0.01,
         "min_dendrite_volume_um3": 3.0,
     },

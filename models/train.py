@@ -1,13 +1,13 @@
 """Train the small models that ship with the project, on phantoms alone.
 
-    python models/train.py two-photon            # everything, about half an hour on one core
-    python models/train.py confocal --threads 4
+    python models/train.py confocal --threads 1    # everything, about 45 minutes on one core
     python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
+    python models/train.py two-photon --start work/first/model/two-photon
 
 Run it again after an interruption: volumes that are there stay, and the training goes on from its
 last epoch. A smaller or larger --epochs than before continues the same training, with the learning
-rate falling towards the new end. The model ends up in WORK/model/NAME. The shipped models were made
-with --threads 1.
+rate falling towards the new end. `--start` begins with the weights of another model. The model ends
+up in WORK/model/NAME. How the shipped models were made, line by line: docs/models.md.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ RECIPES = {
         patch_size=[12, 128, 128],
         features=[16, 32, 64, 96, 128],
         volumes=240,
-        epochs=34,
+        epochs=18,
         seed=1001,
     ),
     "confocal": Recipe(
@@ -90,7 +90,7 @@ RECIPES = {
         patch_size=[24, 96, 96],
         features=[16, 32, 64, 96],
         volumes=160,
-        epochs=34,
+        epochs=24,
         seed=2001,
     ),
 }

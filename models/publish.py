@@ -42,7 +42,11 @@ MODALITIES = {
 }
 
 OPERATING_POINTS: dict[str, dict[str, float]] = {
-    "two-photon": {"min_dendrite_volume_um3": 3.0},
+    "two-photon": {
+        "spine_threshold": 0.7,
+        "min_spine_volume_um3": 0.2,
+        "min_dendrite_volume_um3": 3.0,
+    },
     "confocal": {
         "spine_threshold": 0.7,
         "min_spine_volume_um3": 0.01,

@@ -53,7 +53,9 @@ def cover(model: Path, image: NDArray[Any], patch: list[int]) -> Image.Image:
     """A plane of a phantom, and beside it the same with the classes found."""
     classes = probabilities(load_network(model), standardized(image), patch).argmax(axis=0)
     z = int((classes == 1).sum(axis=(1, 2)).argmax())
-    part = (z, slice(0, EDGE), slice(0, EDGE))
+    middle = np.median(np.argwhere(classes[z] > 0), axis=0).astype(int)
+    y, x = np.clip(middle - EDGE // 2, 0, np.array(image.shape[1:]) - EDGE)
+    part = (z, slice(y, y + EDGE), slice(x, x + EDGE))
     white = max(float(np.quantile(image[z], 0.998)), 1.0)
     grey = (image[part] / white * 255).clip(0, 255).astype(np.uint8)
     plain = np.stack([grey] * 3, axis=-1)

@@ -136,6 +136,13 @@ def _first_image(data: Path) -> Any:
     return np.asarray(tifffile.imread(min((data / "imagesTr").glob("*.tif"))))
 
 
+def _rich_image(data: Path) -> Any:
+    """Of the first phantoms, the one with the most spine voxels."""
+    labels = sorted((data / "labelsTr").glob("*.tif"))[:10]
+    best = max(labels, key=lambda path: int((tifffile.imread(path) == 1).sum()))
+    return np.asarray(tifffile.imread(data / "imagesTr" / f"{best.stem}_0000.tif"))
+
+
 def main() -> None:
     """Publish one model, or renew its card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,8 +160,7 @@ def main() -> None:
         data, spacing = arguments.work / "data", VoxelSpacing(*plan["spacing"])
         measured["trained_range"] = trained_range(data, target, plan["patch_size"], spacing)
         write_test_tensors(arguments.name, target, data)
-        picture = cover(target, _first_image(data), plan["patch_size"])
-        picture.save(target / "cover.png")
+        cover(target, _rich_image(data), plan["patch_size"]).save(target / "cover.png")
     if arguments.metrics:
         measured["metrics"] = json.loads(arguments.metrics.read_text())
     written = card(arguments.name, target, measured)

@@ -1,6 +1,6 @@
 """Analyze a real in-vivo two-photon stack from folder to tables, and score it against annotation.
 
-    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER]
+    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER] [--picture FILE]
 
 The data (MIT, mapmanager/PyMapManager-Data) are not part of the project: RESPAN_TEST_DATA names
 their folder. Nothing in the project is trained or tuned on them.
@@ -24,11 +24,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial import cKDTree
 
+from bench.finds import COLUMNS, Stack, montage
 from bench.processes import Run, run
-from respan_orchestrator.matching import Agreement, agreement
+from respan_common.volumes import open_volume
+from respan_orchestrator.matching import Agreement, agreement, match_points
 
 SPACING_UM = (1.0, 0.12, 0.12)
 NEAR_CENTERLINE_UM = 3.0
@@ -95,12 +99,35 @@ def main() -> None:
     parser.add_argument("--session", default="tp0", choices=("tp0", "tp1"))
     parser.add_argument("--model", default="", help="default: the best-fitting shipped one")
     parser.add_argument("--work", type=Path, help="default: a temporary folder")
+    parser.add_argument("--picture", type=Path, help="false finds above, missed spines below")
     arguments = parser.parse_args()
     data = Path(os.environ.get("RESPAN_TEST_DATA", "../shared/data")) / "rr30a"
     with tempfile.TemporaryDirectory() as scratch:
         work = arguments.work or Path(scratch)
         result, folder = analyze(data, arguments.session, arguments.model, work)
-        report(result, folder, read_annotation(data, arguments.session), arguments.session)
+        annotation = read_annotation(data, arguments.session)
+        report(result, folder, annotation, arguments.session)
+        if arguments.picture:
+            draw(folder, arguments.session, annotation).save(arguments.picture)
+
+
+def draw(folder: Path, session: str, annotation: Annotation, seed: int = 0) -> Image.Image:
+    """Some of the false finds and some of the missed spines, drawn by lot."""
+    table = pd.read_csv(folder / "Tables" / f"{session}_detected_spines.csv")
+    found_um = table[["z_um", "y_um", "x_um"]].to_numpy(np.float64)
+    distance_um, _ = cKDTree(annotation.centerlines_um).query(found_um)
+    found_um = found_um[distance_um <= NEAR_CENTERLINE_UM]
+    pairs = match_points(found_um, annotation.heads_um, MATCH_UM, WEIGHTS)
+    rng = np.random.default_rng(seed)
+    wrong, missed = (
+        rng.permutation(np.delete(points, pairs[:, side], axis=0)) / SPACING_UM
+        for side, points in enumerate((found_um, annotation.heads_um))
+    )
+    store = folder / "Zarr" / f"{session}.ome.zarr"
+    grey = np.squeeze(tifffile.imread(folder / f"{session}.tif"))
+    heads = annotation.heads_um / SPACING_UM
+    spines = open_volume(store, "labels/spines").read()
+    return montage(Stack(grey, spines, heads), [wrong[:COLUMNS], wrong[COLUMNS:], missed])
 
 
 def report(result: Run, folder: Path, annotation: Annotation, session: str) -> None:

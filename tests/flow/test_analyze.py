@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ def test_a_runs_page_shows_how_far_each_image_is(services, experiment):
 
 def test_a_models_operating_point_fills_what_the_settings_leave_open(services, experiment, model):
     card = model / "card.json"
-    card.write_text('{"operating_point": {"min_dendrite_volume_um3": 3, "max_neck_length_um": 2}}')
+    point = {"min_dendrite_volume_um3": 3, "max_neck_length_um": 2, "spine_threshold": 0.7}
+    card.write_text(json.dumps({"operating_point": point}))
     try:
         outcome_of(experiment, only=["cell1"], overrides=["quantification.max_neck_length_um=5"])
     finally:

@@ -1,4 +1,4 @@
-"""Images of another kind than a shipped model knows: the run says so instead of inventing spines."""
+"""Images of another kind than a shipped model knows: the run says so."""
 
 from pathlib import Path
 

@@ -48,7 +48,8 @@ def blurred(image, spacing):
 
 
 def voxels_four_times_too_large(image, spacing):
-    return image, VoxelSpacing(*(4 * edge for edge in spacing.zyx))
+    """A small part: on the model's grid it has 64 times as many voxels."""
+    return image[:8, 96:160, 96:160], VoxelSpacing(*(4 * edge for edge in spacing.zyx))
 
 
 def warnings_for(folder, kind, image, spacing):

@@ -42,8 +42,7 @@ Figures = dict[str, dict[str, float]]
 def on_phantoms(arguments: argparse.Namespace, work: Path) -> Figures:
     """Unseen phantoms of the kind's own voxel size."""
     return {
-        f"phantoms, {snr}": _scored(arguments, work / snr, snr, None)
-        for snr in ("typical", "hard")
+        f"phantoms, {snr}": _scored(arguments, work / snr, snr, None) for snr in ("typical", "hard")
     }
 
 

@@ -33,17 +33,25 @@ def publish(
 
     `grey` and `classes` are asked for one box after the other: memory holds a block at a time.
     """
-    silent = SilentReporter()
-    with drafting_store(store, StageKey("ingest", {"drawn": store.name}), silent) as draft:
-        image = draft.image("", (1, *shape_zyx), spacing, dtype, ["neuron"])
-        for block in grid(shape_zyx, image.block_zyx):
-            image.write(block.inner, grey(block.inner), 1)
-        draft.publish()
-    roles = SCHEMES[scheme]
-    with drafting(store, StageKey("segmentation", {"drawn": store.name}), silent) as draft:
+    publish_image(store, shape_zyx, spacing, grey, dtype)
+    roles, key = SCHEMES[scheme], StageKey("segmentation", {"drawn": store.name})
+    with drafting(store, key, SilentReporter()) as draft:
         attributes = {"roles": roles}
         labels = draft.labels("labels/classes", shape_zyx, spacing, np.uint8, attributes=attributes)
         for block in grid(shape_zyx, labels.block_zyx):
             labels.write(block.inner, classes(block.inner))
+        draft.publish()
+    return store
+
+
+def publish_image(
+    store: Path, shape_zyx: Zyx, spacing: VoxelSpacing, grey: Paint, dtype: DTypeLike = np.uint16
+) -> Path:
+    """Write a store with one channel, as if an image had been read into it."""
+    key = StageKey("ingest", {"drawn": store.name})
+    with drafting_store(store, key, SilentReporter()) as draft:
+        image = draft.image("", (1, *shape_zyx), spacing, dtype, ["neuron"])
+        for block in grid(shape_zyx, image.block_zyx):
+            image.write(block.inner, grey(block.inner), 1)
         draft.publish()
     return store

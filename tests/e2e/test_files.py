@@ -34,6 +34,21 @@ def test_segment_does_it_again_only_if_something_changed(segmented, respan, imag
     assert "segmentation" in again.content["skipped"]
 
 
+def test_segment_writes_probabilities_and_doubt_if_asked(respan, image, model, tmp_path):
+    usual = ("segment", image, "--out", tmp_path, "--model", model)
+    asked = ("--set", "segmentation.probabilities=true", "--set", "segmentation.uncertainty=true")
+    answer = respan(*usual, *asked)
+    names = ("labels", "probabilities", "uncertainty")
+    paths = [tmp_path / f"cell_{name}.tif" for name in names]
+    assert answer.content["written"] == [str(path) for path in paths]
+    shares, doubt = (tifffile.imread(path) for path in paths[1:])
+    depth, height, width = tifffile.imread(image).shape
+    assert (shares.dtype, shares.shape) == (np.uint8, (depth, len(LABELS), height, width))
+    assert (doubt.dtype, doubt.shape) == (np.float32, (depth, height, width))
+    respan(*usual)
+    assert [path.exists() for path in paths] == [True, False, False]
+
+
 def test_quantify_takes_labels_of_any_origin(segmented, respan, image, tmp_path):
     options = ("--scheme", 3, "--set", "quantification.min_dendrite_volume_um3=1")
     labels = segmented / "cell_labels.tif"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +190,40 @@ def test_a_runs_page_shows_how_far_each_image_is(services, experiment):
 
 def test_a_models_operating_point_fills_what_the_settings_leave_open(services, experiment, model):
     card = model / "card.json"
-    point = {"min_dendrite_volume_um3": 3, "max_neck_length_um": 2, "spine_threshold": 0.7}
-    card.write_text(json.dumps({"operating_point": point}))
+    card.write_text('{"operating_point": {"min_dendrite_volume_um3": 3, "max_neck_length_um": 2}}')
     try:
         outcome_of(experiment, only=["cell1"], overrides=["quantification.max_neck_length_um=5"])
     finally:
         card.unlink()
     params = services.requests[-1].params
     assert (params.min_dendrite_volume_um3, params.max_neck_length_um) == (3, 5)
+
+
+def test_of_an_operating_point_each_stage_takes_its_own(services, experiment, model):
+    card = model / "card.json"
+    point = '{"spine_threshold": 0.4, "max_neck_length_um": 2, "sharpness": 7}'
+    card.write_text(f'{{"operating_point": {point}}}')
+    try:
+        image = image_of(outcome_of(experiment, only=["cell1"]), "cell1")
+    finally:
+        card.unlink()
+    assert image.status == "done"
+    assert services.requests[-1].params.max_neck_length_um == 2
+    (warning,) = [text for text in image.warnings if "operating_point" in text]
+    assert "card.json: operating_point has sharpness" in warning
+
+
+@pytest.mark.parametrize("named", ["by_hand", "folder"])
+def test_a_refinement_model_is_found_by_name_or_folder(services, experiment, model, named):
+    name = "by_hand" if named == "by_hand" else str(model)
+    overrides = [f"segmentation.refinement_model={name}", "segmentation.refinement_margin_um=1"]
+    image = image_of(outcome_of(experiment, only=["cell1"], overrides=overrides), "cell1")
+    assert image.status == "done"
+    params = services.requests[0].params
+    assert (params.refinement_model, params.refinement_margin_um) == (str(model), 1)
+
+
+def test_a_refinement_model_that_nobody_knows_is_named(services, experiment):
+    overrides = ["segmentation.refinement_model=nobodys"]
+    image = image_of(outcome_of(experiment, only=["cell1"], overrides=overrides), "cell1")
+    assert "there is no model 'nobodys'" in image.error

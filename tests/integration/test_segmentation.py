@@ -5,11 +5,17 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
 import pytest
+import zarr
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
+from ome_zarr_models.v05.image import Image
 from tests.integration.servers import becomes_true
 from tests.nnunet_models import write_random_model
 from tests.unit.respan_segmentation.prediction import ours, textured
@@ -17,12 +23,10 @@ from tests.unit.respan_segmentation.prediction import ours, textured
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as rpc
 from respan.v1 import stage_pb2
-from respan_common.convert import to_proto
 from respan_common.drafts import drafting_store
 from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing, whole
 from respan_common.model_folders import describe
-from respan_common.params import SegmentationParams
 from respan_common.records import StageKey
 from respan_common.volumes import open_volume
 
@@ -66,7 +70,20 @@ def publish(store, image):
 @pytest.fixture(scope="module")
 def channel(root):
     """A connection to a running service whose data root is `root`."""
-    port_file = root / "port"
+    with serving(root, "one") as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def other_channel(root):
+    """A connection to another such service."""
+    with serving(root, "other") as connection:
+        yield connection
+
+
+@contextmanager
+def serving(root, name):
+    port_file = root / f"port of {name}"
     settings = {
         "RESPAN_PORT_FILE": str(port_file),
         "RESPAN_DATA_ROOTS": str(root),
@@ -86,9 +103,13 @@ def channel(root):
     assert service.wait(30) == 0
 
 
-def request(uri, model, group="", **params):
-    message = to_proto(SegmentationParams(model=str(model), **params), pb.SegmentationParams)
-    return pb.SegmentRequest(volume={"uri": str(uri), "group": group}, params=message)
+def request(uri, model, group="", region=None, **params):
+    message = pb.SegmentationParams(model=str(model), **params)
+    volume = {"uri": str(uri), "group": group}
+    if region is None:
+        return pb.SegmentRequest(volume=volume, params=message)
+    start, stop = region
+    return pb.SegmentRequest(volume=volume, params=message, region={"start": start, "stop": stop})
 
 
 def segment(connection, *arguments, **options):
@@ -103,7 +124,7 @@ def refusal(connection, *arguments, **options):
 
 
 def test_an_image_is_segmented_and_the_second_time_it_is_there_already(channel, store, model):
-    events = segment(channel, store, model)
+    events = segment(channel, store, model, precision="full")
     kinds = [event.WhichOneof("event") for event in events]
     assert kinds.count("accepted") == kinds.count("result") == 1
     accepted = next(event.accepted for event in events if event.HasField("accepted"))
@@ -113,13 +134,96 @@ def test_an_image_is_segmented_and_the_second_time_it_is_there_already(channel, 
     found = open_volume(store, "labels/classes")
     np.testing.assert_array_equal(found.read(), ours(model, IMAGE, SPACING, step=0.75))
     assert found.attributes["roles"]["dendrite"] == 2
-    assert segment(channel, store, model)[-1].result.skipped
+    assert segment(channel, store, model, precision="full")[-1].result.skipped
 
 
 def test_the_restored_image_is_segmented_when_the_request_says_so(channel, store, model):
-    assert not segment(channel, store, model, "restored")[-1].result.skipped
+    assert not segment(channel, store, model, "restored", precision="full")[-1].result.skipped
     found = open_volume(store, "labels/classes").read()
     np.testing.assert_array_equal(found, ours(model, IMAGE[::-1], SPACING, step=0.75))
+
+
+@pytest.fixture(scope="module")
+def long_image():
+    """Three shards, one after the other."""
+    return textured((6, 1050, 40))
+
+
+UPPER, LOWER = ([0, 0, 0], [6, 512, 40]), ([0, 512, 0], [6, 1050, 40])
+
+
+def test_two_services_make_one_image_of_its_regions(
+    channel, other_channel, root, model, long_image
+):
+    alone = publish(root / "alone.ome.zarr", long_image)
+    together = publish(root / "together.ome.zarr", long_image)
+    segment(channel, alone, model)
+    with ThreadPoolExecutor(2) as both:
+        upper = both.submit(segment, channel, together, model, region=UPPER)
+        lower = both.submit(segment, other_channel, together, model, region=LOWER)
+        results = [call.result()[-1].result for call in (upper, lower)]
+    assert sorted(list(result.written) for result in results) == [[], ["labels/classes"]]
+    assert [result.numbers["shards_left"] > 0 for result in results if not result.written] == [True]
+    expected = open_volume(alone, "labels/classes").read()
+    np.testing.assert_array_equal(open_volume(together, "labels/classes").read(), expected)
+
+
+@pytest.mark.parametrize(
+    ("region", "complaint"),
+    [
+        (([0, 0, 0], [6, 500, 40]), "multiples of"),
+        (([0, 100, 0], [6, 512, 40]), "multiples of"),
+        (([0, 0, 0], [6, 2000, 40]), "multiples of"),
+        (([0, 0, 0], [6, 0, 40]), "holds no voxel"),
+        (([0, -512, 0], [6, 512, 40]), "holds no voxel"),
+        (([], []), "three whole numbers"),
+    ],
+)
+def test_a_region_that_cannot_be_is_an_invalid_argument(
+    channel, root, model, long_image, region, complaint
+):
+    store = root / "regions.ome.zarr"
+    if not store.exists():
+        publish(store, long_image)
+    code, details = refusal(channel, store, model, region=region)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith("region: ")
+    assert complaint in details
+
+
+def test_probabilities_and_doubt_are_images_that_others_can_read(channel, root, model):
+    store = publish(root / "doubt.ome.zarr", IMAGE)
+    events = segment(channel, store, model, probabilities=True, uncertainty=True, mirroring=True)
+    groups = {
+        "probabilities": ["background", "spine", "dendrite", "soma"],
+        "uncertainty": ["entropy", "disagreement"],
+    }
+    assert sorted(events[-1].result.written) == ["labels/classes", *groups]
+    for group, names in groups.items():
+        Image.from_zarr(zarr.open_group(store / group, mode="r"))
+        image = next(iter(Reader(parse_url(store / group))()))
+        assert image.metadata["channel_names"] == names
+        found = np.stack([open_volume(store, group).read(channel=n + 1) for n in range(len(names))])
+        np.testing.assert_array_equal(image.data[0].compute(), found)
+        assert len(np.unique(found)) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step_size", 2.0),
+        ("precision", "double"),
+        ("spine_threshold", 1.5),
+        ("refinement_margin_um", -1.0),
+        ("preset", "slow"),
+        ("label_scheme", 9),
+        ("model_spacing_um", [1.0, 0.1]),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(channel, store, model, name, value):
+    code, details = refusal(channel, store, model, **{name: value})
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert name in details
 
 
 def test_a_canceled_call_stops_within_two_seconds(channel, root, slow_model):
@@ -150,6 +254,13 @@ def test_a_folder_that_is_no_model_is_named(channel, store, root):
 def test_a_model_outside_the_roots_is_not_opened(channel, store):
     code, details = refusal(channel, store, "/etc")
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "lies outside the folders" in details
+
+
+def test_a_refinement_model_outside_the_roots_is_not_opened(channel, store, model):
+    code, details = refusal(channel, store, model, refinement_model="/etc")
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "params.refinement_model" in details
     assert "lies outside the folders" in details
 
 

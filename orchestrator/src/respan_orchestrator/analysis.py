@@ -16,7 +16,7 @@ from respan_common.convert import validated
 from respan_common.errors import InputError
 from respan_common.events import Event, Progress, Reporter
 from respan_common.model_folders import ModelFolder
-from respan_common.params import QuantificationParams, SegmentationParams
+from respan_common.params import QuantificationParams
 from respan_common.records import (
     FOLDER,
     StageKey,
@@ -38,6 +38,8 @@ from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
 
 _LEDGER = "export.log"
+_POINT_OF_SEGMENTATION = {"spine_threshold"}
+"""What the segmentation stage itself takes from a model's operating point."""
 StageName = Literal["ingest", "restoration", "segmentation", "quantification", "export"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -76,7 +78,9 @@ def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     group = _segmented_group(job)
     spacing = open_volume(job.store, group).spacing
     model = _chosen_model(job)
-    params = job.settings.segmentation.model_copy(update={"model": str(model.path)})
+    params = job.settings.segmentation.model_copy(
+        update={"model": str(model.path), "refinement_model": _refinement_model(job)}
+    )
     outcome = call_stage(job.name, "segmentation", clients.segment(job.store, group, params), pool)
     told = models.fit_warnings(model, spacing, job.model_roots, params.model_spacing_um)
     # The stage may have said a part of it.
@@ -88,14 +92,20 @@ def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Measure spines and dendrites.
 
     What the settings leave open is taken from the operating point in the model's card, if it has
-    one: the least volume above which its finds can be believed, say. What it says of segmentation
-    has been used there.
+    one: the least volume above which its finds can be believed, say.
     """
-    params = job.settings.quantification
-    given = params.model_dump(exclude_unset=True)
-    card = _chosen_model(job).card.get("operating_point", {})
-    point = {name: card[name] for name in card if name not in SegmentationParams.model_fields}
-    return quantify_with(job, validated(QuantificationParams, {**point, **given}), pool)
+    given = job.settings.quantification.model_dump(exclude_unset=True)
+    model = _chosen_model(job)
+    point = model.card.get("operating_point", {})
+    own = {
+        name: value for name, value in point.items() if name in QuantificationParams.model_fields
+    }
+    outcome = quantify_with(job, validated(QuantificationParams, {**own, **given}), pool)
+    unknown = [
+        f"{model.path / 'card.json'}: operating_point has {name}, which no stage takes from a card"
+        for name in sorted(set(point) - set(own) - _POINT_OF_SEGMENTATION)
+    ]
+    return outcome.model_copy(update={"warnings": [*outcome.warnings, *unknown]})
 
 
 def quantify_with(job: ImageJob, params: QuantificationParams, pool: ServicePool) -> StageOutcome:
@@ -192,6 +202,12 @@ def _chosen_model(job: ImageJob) -> ModelFolder:
         return models.find_model(name, job.model_roots)
     spacing = open_volume(job.store, _segmented_group(job)).spacing
     return models.nearest_model(spacing, job.model_roots)
+
+
+def _refinement_model(job: ImageJob) -> str:
+    """Folder of the model that looks again at each spine; empty without one."""
+    name = job.settings.segmentation.refinement_model
+    return str(models.find_model(name, job.model_roots).path) if name else ""
 
 
 def _segmented_group(job: ImageJob) -> str:

@@ -117,6 +117,7 @@ class AnalysisSettings(BaseModel):
         """Folders of the models that are named by a path, so that a service may open them."""
         named = (
             self.segmentation.model,
+            self.segmentation.refinement_model,
             self.restoration.axial_model,
             *self.restoration.care_models.values(),
         )
@@ -404,9 +405,10 @@ def _located(name: str, value: Any, folder: Path) -> Any:
     """Value with relative paths made absolute; a bare model name is no path."""
     if name == "care_models" and isinstance(value, dict):
         return {key: _located("axial_model", path, folder) for key, path in value.items()}
-    if name not in ("model", "axial_model") or not isinstance(value, str) or not value:
+    called_by_name = name in ("model", "refinement_model")
+    if not (called_by_name or name == "axial_model") or not isinstance(value, str) or not value:
         return value
-    if name == "model" and not re.search(r"[\\/]", value):
+    if called_by_name and not re.search(r"[\\/]", value):
         return value
     places = (base / value for base in (folder, Path.cwd()))
     return next((str(place.resolve()) for place in places if place.exists()), value)
@@ -455,5 +457,6 @@ def reference() -> str:
         lines += ["", f"### {section}", "", "| key | default | effect |", "|---|---|---|"]
         for name, info in model.model_fields.items():
             default = info.get_default(call_default_factory=True)
-            lines.append(f"| `{name}` | `{default!r}` | {info.description} |")
+            in_one_line = " ".join((info.description or "").split())
+            lines.append(f"| `{name}` | `{default!r}` | {in_one_line} |")
     return "\n".join(lines) + "\n"

@@ -129,6 +129,13 @@ def export_restored(
     return [(ledger or Ledger()).once(path, lambda: export_image_tiff(image, path, report))]
 
 
+def export_group(store: Path, group: str, path: Path, report: Reporter) -> list[Path]:
+    """Any image group of a store, all channels (z, c, y, x); nothing if it is not there."""
+    if not exists(store, group):
+        return _absent(path)
+    return [export_image_tiff(open_volume(store, group), path, report)]
+
+
 def export_image_tiff(image: Volume, path: Path, report: Reporter) -> Path:
     """Any image of a store as a TIFF (z, c, y, x)."""
     depth, height, width = image.shape_zyx

@@ -138,7 +138,9 @@ def _unused(reason: str) -> Key:
 
 _LEGACY = "only RESPAN's guide knows it; "
 _NO_VAA3D = "SWC files are written from this project's own skeletons, in µm"
-_NO_SECOND_PASS = "RESPAN's second pass cannot run, and there is none here"
+_NO_SECOND_PASS = (
+    "RESPAN's second pass cannot run; `Segmentation: refinement_model` is this project's own"
+)
 _NO_CONDA = "the model runs inside the segmentation service"
 
 KEYS: dict[str, dict[str, Key]] = {

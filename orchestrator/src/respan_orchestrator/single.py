@@ -14,7 +14,12 @@ from respan_orchestrator import analysis
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, translate
 from respan_orchestrator.experiment import ImageFile
-from respan_orchestrator.export import export_classes, export_image_tiff, export_swc
+from respan_orchestrator.export import (
+    export_classes,
+    export_group,
+    export_image_tiff,
+    export_swc,
+)
 from respan_orchestrator.ingest import UnknownSpacingError
 from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.own_labels import bring_labels
@@ -58,7 +63,7 @@ def restore_file(request: FileRequest) -> FileOutcome:
 
 
 def segment_file(request: FileRequest) -> FileOutcome:
-    """Write OUT/{stem}_labels.tif."""
+    """Write OUT/{stem}_labels.tif, and if asked for _probabilities.tif and _uncertainty.tif."""
     job = _job(request)
     stages = [analysis.ingest(job)]
     with service_pool(
@@ -66,8 +71,12 @@ def segment_file(request: FileRequest) -> FileOutcome:
     ) as pool:
         stages += [outcome for outcome in (analysis.restore(job, pool),) if outcome]
         stages.append(analysis.segment(job, pool))
-    target = request.out / f"{job.name}_labels.tif"
-    return FileOutcome(export_classes(job.store, target, SilentReporter()), stages)
+    target, report = request.out / f"{job.name}_labels.tif", SilentReporter()
+    written = export_classes(job.store, target, report)
+    for group in ("probabilities", "uncertainty"):
+        path = request.out / f"{job.name}_{group}.tif"
+        written += export_group(job.store, group, path, report)
+    return FileOutcome(written, stages)
 
 
 def quantify_file(request: FileRequest, labels: Path, scheme: int) -> FileOutcome:

@@ -236,8 +236,37 @@ def test_overrides_win_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("precision", "full", "full"),
+        ("skip_empty", "False", False),
+        ("spine_threshold", "0.4", 0.4),
+        ("probabilities", "True", True),
+        ("uncertainty", "True", True),
+        ("refinement_model", "mine", "mine"),
+        ("refinement_margin_um", "1", 1.0),
+        ("step_size", "None", None),
+    ],
+)
+def test_parameters_of_segmentation_are_keys_of_file_and_command_line(tmp_path, key, text, value):
+    settings = settings_of(tmp_path, f"Segmentation:\n  {key}: {text}\n")
+    option = apply_overrides(settings_of(tmp_path, ""), [f"segmentation.{key}={text}"])
+    assert getattr(settings.segmentation, key) == getattr(option.segmentation, key) == value
+
+
+def test_a_refinement_model_in_a_folder_may_be_opened_by_services(tmp_path):
+    (tmp_path / "again").mkdir()
+    settings = settings_of(tmp_path, "Segmentation:\n  refinement_model: ./again\n")
+    assert settings.segmentation.refinement_model == str(tmp_path / "again")
+    assert settings.model_folders == [tmp_path / "again"]
+
+
+@pytest.mark.parametrize(
     ("option", "complaint"),
     [
+        ("segmentation.spine_threshold=2", "spine_threshold.*less than or equal to 1"),
+        ("segmentation.precision=double", "'half', 'full' or 'nnunet'"),
+        ("segmentation.probabilities=7", "probabilities"),
         ("segmentation.preset", "write it as stage.key=value"),
         ("preset=fast", "write it as stage.key=value"),
         ("segmentatoin.preset=fast", "did you mean 'segmentation'"),

@@ -107,6 +107,17 @@ def test_an_analyzed_image_is_shown_with_numbers_and_picture(tmp_path: Path) -> 
     assert [base64.b64decode(picture)[8:12] for picture in pictures] == [b"WEBP"]
 
 
+def test_what_segmentation_skipped_and_warned_of_is_shown(tmp_path: Path) -> None:
+    found = experiment(tmp_path, "A/one")
+    numbers = {"windows": 8.0, "windows_skipped": 5.0, "skipped_share": 0.625, "refined": 12.0}
+    stage = StageOutcome(stage="segmentation", numbers=numbers, warnings=["far more was found"])
+    image = ImageOutcome(sub_folder="A", name="one", status="done", stages=[stage])
+    text = text_of(write_report(found, [image]))
+    assert "62 % of the windows hold background alone and were skipped" in text
+    assert "12 spines looked at again" in text
+    assert "far more was found" in text
+
+
 def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     experiment(tmp_path, "A/one")
     analyze(store_of(tmp_path, "A/one"))

@@ -21,8 +21,10 @@ from respan_common.model_folders import describe
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import load
 from respan_segmentation.normalization import statistics_of
+from respan_segmentation.outputs import Decision
 from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Recipe, Tally, scores_of
+from respan_segmentation.scores import Meaning
 from respan_segmentation.walk import meaning_of
 
 CPU = torch.device("cpu")
@@ -48,13 +50,14 @@ def own_recipe(
     model = describe(folder)
     wanted = SegmentationParams(preset="exact", step_size=step, mirroring=mirrors, **params)
     box = whole(image.shape)
+    grid_of_model = Grid(model, image.shape, spacing, step)
     return recipe_for(
-        Grid(model, image.shape, spacing, step),
-        box,
+        grid_of_model,
+        grid_of_model.layout(box),
         statistics_of([(box, image)]),
         load(model, [CPU]),
         wanted,
-        meaning_of(model),
+        Decision(meaning_of(model)),
     )
 
 
@@ -69,11 +72,14 @@ def ours(
     recipe = own_recipe(folder, image, spacing, **options)
     classes = np.full(image.shape, 255, np.uint8)
     for block in grid(image.shape, block_zyx or image.shape):
-        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
+        meaning = meaning_of(describe(folder))
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe, meaning)
     return classes
 
 
-def classify(read: Read, box: Box, recipe: Recipe, tally: Tally | None = None) -> NDArray[np.uint8]:
+def classify(
+    read: Read, box: Box, recipe: Recipe, meaning: Meaning, tally: Tally | None = None
+) -> NDArray[np.uint8]:
     """Classes of a box; every voxel must be given once."""
     classes = np.full([part.stop - part.start for part in box], 255, np.uint8)
     given = np.zeros(classes.shape, int)
@@ -81,7 +87,7 @@ def classify(read: Read, box: Box, recipe: Recipe, tally: Tally | None = None) -
         for part in scores_of(read, box, recipe, tally or Tally(), helper):
             own = relative(part.box, box)
             given[own] += 1
-            classes[own] = 0 if part.scores is None else recipe.meaning.classes(part.scores)
+            classes[own] = 0 if part.sums is None else meaning.classes(part.sums)
     assert (given == 1).all()
     return classes
 
@@ -93,15 +99,19 @@ def nnunets(
     step: float = 0.5,
     mirrors: bool = False,
     folds: tuple[str, ...] = ("all",),
+    checkpoint: str = "checkpoint_final.pth",
+    first_stage: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Classes by nnU-Net's own predictor."""
+    """Classes by nnU-Net's own predictor; a cascade's second stage sees those of the first."""
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = predict_from_raw_data.nnUNetPredictor(
             tile_step_size=step, use_mirroring=mirrors, device=CPU, allow_tqdm=False
         )
-        predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
+        predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint)
         classes: NDArray[np.uint8] = predictor.predict_single_npy_array(
-            image[None].astype(np.float32), {"spacing": list(spacing.zyx)}
+            image[None].astype(np.float32),
+            {"spacing": list(spacing.zyx)},
+            None if first_stage is None else first_stage[None].astype(np.int16),
         )
     return classes
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from tests.nnunet_models import write_random_model
 
-from respan_common.errors import ModelError
+from respan_common.errors import CapacityError, ModelError
 from respan_common.geometry import VoxelSpacing
 from respan_common.model_folders import describe
-from respan_segmentation.model import grids, load, read_checkpoint, spread
+from respan_segmentation.model import grids, load, read_checkpoint
+from respan_segmentation.networks import BatchedNetwork
 
 CPU = torch.device("cpu")
 
@@ -94,10 +95,18 @@ def test_the_last_model_stays_loaded_until_its_files_change(folder):
 def test_every_mirrored_prediction_counts_once(folder):
     model = load(describe(folder), [CPU])
     patch = torch.randn(1, 1, 16, 32, 32)
-    mirrored = model.predictor(mirrors=True)
+    predict = model.predictor(mirrors=True)
+
+    def mirrored(windows):
+        return all_scores(predict, windows)
+
     for axis in (2, 3, 4):
         turned = torch.flip(mirrored(torch.flip(patch, [axis])), [axis])
         torch.testing.assert_close(turned, mirrored(patch), atol=1e-4, rtol=1e-4)
+
+
+def all_scores(predict, windows):
+    return torch.stack([scores.clone() for scores in predict(windows)])
 
 
 @pytest.mark.parametrize("precision", ["full", "nnunet"])
@@ -105,14 +114,16 @@ def test_compiled_networks_give_what_pytorch_gives(folder, precision):
     model = load(describe(folder), [CPU], threads=2)
     patches = torch.randn(3, 1, 16, 32, 32)
     expected = model.networks[0](patches)
-    found = model.predictor(mirrors=False, precision=precision)(patches)
+    found = all_scores(model.predictor(mirrors=False, precision=precision), patches)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_half_precision_decides_almost_every_voxel_alike(folder):
     model = load(describe(folder), [CPU])
     patches = torch.randn(2, 1, 16, 32, 32)
-    half, full = (model.predictor(mirrors=False, precision=p)(patches) for p in ("half", "full"))
+    half, full = (
+        all_scores(model.predictor(mirrors=False, precision=p), patches) for p in ("half", "full")
+    )
     assert (half.argmax(1) == full.argmax(1)).float().mean() > 0.98
 
 
@@ -124,7 +135,7 @@ def test_a_network_that_cannot_be_compiled_runs_in_pytorch(folder, monkeypatch, 
     monkeypatch.setattr("openvino.convert_model", refuse)
     model = load(describe(folder), [CPU], threads=3)
     patches = torch.randn(2, 1, 16, 32, 32)
-    found = model.predictor(mirrors=False)(patches)
+    found = all_scores(model.predictor(mirrors=False), patches)
     torch.testing.assert_close(found, model.networks[0](patches), atol=1e-4, rtol=1e-4)
     assert "unknown layer" in caplog.text
 
@@ -133,22 +144,56 @@ def test_a_translation_is_kept_and_a_damaged_one_made_anew(folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     write_random_model(folder, seed=77)  # of which this process has not loaded anything yet
     patches = torch.randn(1, 1, 16, 32, 32)
-    expected = load(describe(folder), [CPU], threads=1).predictor(mirrors=False)(patches)
+    first = load(describe(folder), [CPU], threads=1)
+    expected = all_scores(first.predictor(mirrors=False), patches)
     (kept,) = (folder / "cache").rglob("*.xml")
     for content in (kept.read_bytes(), b"damaged"):
         kept.write_bytes(content)
-        processor_model = load(describe(folder), [CPU], threads=2)
-        processor_model._runs.clear()
-        torch.testing.assert_close(processor_model.predictor(mirrors=False)(patches), expected)
+        again = load(describe(folder), [CPU], threads=2)
+        again._runs.clear()
+        found = all_scores(again.predictor(mirrors=False), patches)
+        torch.testing.assert_close(found, expected)
     assert kept.read_bytes() != b"damaged"
 
 
 def test_several_devices_share_a_batch_and_change_nothing(folder):
     network = load(describe(folder), [CPU]).networks[0]
     patches = torch.randn(5, 1, 16, 32, 32)
-    alone, shared = (spread(network, [CPU] * n, half=False)(patches) for n in (1, 3))
+    alone, shared = (
+        all_scores(BatchedNetwork(network, [CPU] * n, 2 * n, half=False).stream, patches)
+        for n in (1, 3)
+    )
     torch.testing.assert_close(shared, alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(alone, network(patches), atol=1e-4, rtol=1e-4)
+
+
+class Small(torch.nn.Module):
+    """Stands for a device whose memory holds a few windows at a time."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def forward(self, patches):
+        self.sizes.append(len(patches))
+        if len(patches) > self.most:
+            raise torch.OutOfMemoryError
+        return patches
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_every_window_predicted_once():
+    network = Small(most=2)
+    batched = BatchedNetwork(network, [CPU], 8, half=False)
+    windows = torch.arange(7.0).reshape(7, 1, 1, 1, 1)
+    torch.testing.assert_close(all_scores(batched.stream, windows), windows)
+    assert batched.batch == 2
+    assert network.sizes == [8, 4, 2, 2, 2, 2]
+
+
+def test_a_window_that_does_not_fit_is_a_capacity_error():
+    batched = BatchedNetwork(Small(most=0), [CPU], 2, half=False)
+    with pytest.raises(CapacityError, match="smaller patches"):
+        list(batched.stream(torch.zeros(1, 1, 4, 4, 4)))
 
 
 def test_folds_that_agree_have_no_doubt_and_others_have(tmp_path):
@@ -159,7 +204,7 @@ def test_folds_that_agree_have_no_doubt_and_others_have(tmp_path):
     doubts = []
     for path in (same, different):
         model = load(describe(path), [CPU])
-        found = model.predictor(mirrors=False, disagreement=True)(patches)
+        found = all_scores(model.predictor(mirrors=False, disagreement=True), patches)
         assert found.shape[1] == describe(path).outputs + 1
         doubts.append(found[:, -1])
     assert doubts[0].abs().max() < 1e-4

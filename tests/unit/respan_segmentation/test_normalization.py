@@ -77,11 +77,13 @@ def test_masked_zeros_neither_count_nor_change():
     assert found[values != 0].std() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_range_is_that_of_the_normalized_image():
-    values = image()
+@pytest.mark.parametrize("border", [0, 2])
+@pytest.mark.parametrize("mask_zeros", [False, True])
+def test_the_range_is_that_of_the_normalized_image(border, mask_zeros):
+    values = image(border)
     statistics = blockwise(values)
-    scheme = normalization("ZScoreNormalization", statistics, {})
-    found = scheme.apply(values)
+    scheme = normalization("ZScoreNormalization", statistics, {}, mask_zeros=mask_zeros)
+    found = scheme.apply(values[statistics.box])
     assert normalized_range(scheme, statistics) == (found.min(), found.max())
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.nnunet_models import write_random_model
+from tests.nnunet_models import LABELS, REGIONS, REGIONS_ORDER, write_random_model
 from tests.unit.respan_segmentation.prediction import (
     CPU,
     add_up_in_single_precision,
@@ -16,12 +16,12 @@ from tests.unit.respan_segmentation.prediction import (
 )
 
 from respan_common.blocks import grid
-from respan_common.errors import CapacityError
 from respan_common.geometry import VoxelSpacing, whole
-from respan_segmentation.normalization import Normalization
+from respan_segmentation.normalization import SCHEMES, Normalization
 from respan_segmentation.pipeline import Layout, Recipe, Tally
 from respan_segmentation.resampling import regrid
 from respan_segmentation.scores import Meaning
+from respan_segmentation.sweep import orders
 from respan_segmentation.tiles import Tiling
 
 # nnU-Net's imports and its handling of old PyTorch calls warn.
@@ -70,12 +70,45 @@ def test_only_the_rounding_of_its_half_precision_sums_sets_nnunet_apart(case):
     assert (ours(*case) == nnunets(*case)).mean() >= 0.99
 
 
-def test_folds_are_averaged_as_nnunet_averages_them(tmp_path, monkeypatch):
+OTHER_GRID = VoxelSpacing(0.8, 0.12, 0.12)
+MODELS = {
+    "regions": {"labels": REGIONS, "regions_class_order": REGIONS_ORDER},
+    "regions and an ignore label": {
+        "labels": REGIONS | {"ignore": 4},
+        "regions_class_order": REGIONS_ORDER,
+    },
+    "an ignore label": {"labels": LABELS | {"ignore": 4}},
+    "a residual encoder": {"network": "ResidualEncoderUNet"},
+    "the best checkpoint": {"checkpoint": "checkpoint_best.pth"},
+    "three folds": {"folds": ["0", "1", "2"]},
+    **{
+        scheme: {"normalization": scheme}
+        for scheme in SCHEMES
+        if scheme not in ("ZScoreNormalization", "RGBTo01Normalization")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_of_every_kind_give_nnunets_classes(kind, tmp_path, monkeypatch):
+    model = MODELS[kind]
+    folder = write_random_model(tmp_path / "model", spacing=FLAT.zyx, patch=(8, 32, 32), **model)
     add_up_in_single_precision(monkeypatch)
-    folder = write_random_model(tmp_path / "model", spacing=FLAT.zyx, folds=["0", "1"])
-    image = textured((16, 40, 40))
-    expected = nnunets(folder, image, FLAT, folds=("0", "1"))
-    assert (ours(folder, image, FLAT) == expected).mean() >= 0.9995
+    own = {name: model[name] for name in ("folds", "checkpoint") if name in model}
+    image = textured((9, 36, 40))
+    expected = nnunets(folder, image, OTHER_GRID, **own)
+    assert np.unique(expected).size > 1
+    assert (ours(folder, image, OTHER_GRID) == expected).mean() >= 0.9995
+
+
+def test_bytes_are_scaled_as_nnunet_scales_them(tmp_path, monkeypatch):
+    model = {"spacing": FLAT.zyx, "patch": (8, 32, 32), "normalization": "RGBTo01Normalization"}
+    folder = write_random_model(tmp_path / "model", **model)
+    add_up_in_single_precision(monkeypatch)
+    image = (textured((9, 36, 40)) // 16).astype(np.uint8)
+    expected = nnunets(folder, image, OTHER_GRID)
+    assert np.unique(expected).size > 1
+    assert (ours(folder, image, OTHER_GRID) == expected).mean() >= 0.9995
 
 
 def test_blocks_agree_with_the_whole_volume_wherever_it_is_cut(case):
@@ -86,13 +119,14 @@ def test_blocks_agree_with_the_whole_volume_wherever_it_is_cut(case):
 
 def by_sign(patches):
     """A stand-in for a network: class 1 where the image is positive."""
-    return torch.cat([-patches, patches], dim=1)
+    for patch in patches:
+        yield torch.cat([-patch, patch])
 
 
 def simple_recipe(shape, patch, step, predict=by_sign, spacing=(1.0, 1.0, 1.0)):
     layout_grid = regrid(shape, (1.0, 1.0, 1.0), spacing)
-    layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step))
-    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2), CPU, batch=2)
+    layout = Layout(layout_grid, Tiling(layout_grid.model_shape, patch, step), orders(shape)[0])
+    return Recipe(layout, Normalization(), (-1.0, 1.0), predict, Meaning(2).nothing(), CPU)
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,7 +141,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
     classes = np.full(shape, 255, np.uint8)
     for block in grid(shape, block_zyx):
         assert (classes[block.inner] == 255).all()
-        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe)
+        classes[block.inner] = classify(lambda box: image[box], block.inner, recipe, Meaning(2))
     np.testing.assert_array_equal(classes, image > 0)
 
 
@@ -116,7 +150,7 @@ def test_every_voxel_of_every_size_is_predicted_exactly_once(data, step):
 def test_a_uniform_image_of_any_size_stays_uniform_on_another_grid(shape, spacing):
     image = np.ones(shape, np.float32)
     recipe = simple_recipe(shape, (4, 4, 4), 0.5, spacing=spacing)
-    classes = classify(lambda box: image[box], whole(shape), recipe)
+    classes = classify(lambda box: image[box], whole(shape), recipe, Meaning(2))
     assert classes.shape == shape
     assert (classes == 1).all()
 
@@ -125,33 +159,5 @@ def test_every_window_is_counted():
     image = np.ones((9, 10, 11), np.float32)
     recipe = simple_recipe(image.shape, (4, 4, 4), 0.5)
     tally = Tally()
-    classify(lambda box: image[box], whole(image.shape), recipe, tally)
+    classify(lambda box: image[box], whole(image.shape), recipe, Meaning(2), tally)
     assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_its_windows_counted_once():
-    sizes, tally = [], Tally()
-
-    def small_device(patches):
-        sizes.append(len(patches))
-        if len(patches) > 1:
-            raise torch.OutOfMemoryError
-        return by_sign(patches)
-
-    image = np.ones((9, 10, 11), np.float32)
-    recipe = simple_recipe(image.shape, (4, 4, 4), 0.5, small_device)
-    classes = classify(lambda box: image[box], whole(image.shape), recipe, tally)
-    assert (classes == 1).all()
-    assert sizes[0] == 2
-    assert tally.predicted == recipe.layout.tiling.count(whole(image.shape))
-    assert tally.least_batch == 1
-
-
-def test_a_window_that_does_not_fit_is_a_capacity_error():
-    def tiny_device(patches):
-        raise torch.OutOfMemoryError
-
-    recipe = simple_recipe((4, 4, 4), (4, 4, 4), 0.5, tiny_device)
-    image = np.ones((4, 4, 4), np.float32)
-    with pytest.raises(CapacityError, match="smaller patches"):
-        classify(lambda box: image[box], whole(image.shape), recipe)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from batchgenerators.augmentations.utils import resize_segmentation
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from skimage.transform import resize
 
 from respan_common.geometry import whole
@@ -73,3 +75,24 @@ def test_a_flat_axis_takes_the_nearest_plane():
 
 def test_a_grid_never_has_fewer_than_one_voxel():
     assert regrid((1, 1, 1), (0.1,) * 3, (9.0,) * 3).model_shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("box", [whole((26, 17, 9)), (slice(3, 9), slice(0, 5), slice(6, 9))])
+@pytest.mark.parametrize("image", [(20, 34, 9), (13, 17, 18), (31, 15, 7)])
+def test_classes_are_resized_as_nnunet_resizes_them_also_where_two_share_a_voxel(image, box):
+    model = (26, 17, 9)
+    classes = np.random.default_rng(1).integers(0, 4, image).astype(np.uint8)
+    axes = [Axis(own, other, 1, 1) for own, other in zip(image, model, strict=True)]
+    change = Regrid(tuple(axes))
+    near = torch.from_numpy(classes[change.image_box(box)])
+    expected = resize_segmentation(classes.astype(np.int8), model, 1)
+    np.testing.assert_array_equal(change.classes_to_model(near, (1, 2, 3), box), expected[box])
+
+
+def test_sizes_are_nnunets_also_where_a_half_is_rounded():
+    sizes, edges = range(1, 60), [0.05 * n for n in range(1, 12)]
+    for image in edges:
+        for model in edges:
+            for size in sizes:
+                given = regrid((size, 1, 1), (image, 1, 1), (model, 1, 1)).model_shape[0]
+                assert given == max(int(compute_new_shape([size], [image], [model])[0]), 1)

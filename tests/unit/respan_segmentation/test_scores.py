@@ -32,6 +32,14 @@ def test_a_spine_must_be_probable_enough_together_with_its_neck(threshold, expec
     assert found.item() == expected
 
 
+@pytest.mark.parametrize(("threshold", "expected"), [(None, 2), (0.55, 2), (0.65, 1), (0.2, 2)])
+def test_a_threshold_is_for_regions_of_spines_alone(threshold, expected):
+    scores = torch.logit(torch.tensor([0.51, 0.6]))[:, None, None, None]
+    meaning = Meaning(2, region_values=(1, 2), spines=(2,), threshold=threshold)
+    assert meaning.classes(scores).item() == expected
+    assert meaning.is_relative == (threshold is None)
+
+
 def test_a_spine_can_win_against_a_more_probable_background():
     shares = torch.tensor([0.6, 0.0001, 0.3999])
     assert Meaning(3, spines=(2,), threshold=0.3).classes(shares.log()[:, None, None, None]) == 2

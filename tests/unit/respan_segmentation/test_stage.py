@@ -9,8 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.nnunet_models import write_random_model
-from tests.unit.respan_segmentation.prediction import ours, textured
+from tests.nnunet_models import (
+    LABELS,
+    REGIONS,
+    REGIONS_ORDER,
+    write_random_cascade,
+    write_random_model,
+)
+from tests.unit.respan_segmentation.prediction import (
+    add_up_in_single_precision,
+    nnunets,
+    ours,
+    textured,
+)
 
 from respan_common.drafts import drafting_store
 from respan_common.errors import CancelledError, CapacityError, InputError, ModelError
@@ -104,6 +115,79 @@ def test_a_model_of_another_axis_order_sees_the_image_in_that_order(tmp_path, ax
     found = open_volume(tmp_path / "a.ome.zarr", "labels/classes").read()
     expected = ours(plain, np.ascontiguousarray(image.transpose(axes)), cube, step=0.75)
     assert (found == expected.transpose(np.argsort(axes))).mean() > 0.9999
+
+
+def in_an_empty_surround(image):
+    """The image inside an ellipsoid; 0 outside."""
+    places = np.meshgrid(*[np.linspace(-1.1, 1.2, size) for size in image.shape], indexing="ij")
+    return np.where(sum(place**2 for place in places) < 1, image, 0).astype(image.dtype)
+
+
+ALONG_Y = {"transpose": (1, 0, 2), "spacing": (0.1, 1.0, 0.1)}
+EMPTY_AROUND = {"image": in_an_empty_surround(IMAGE), "spacing": (1.0, 0.1, 0.1)}
+LOWRES = {"spacing": (2.0, 0.3, 0.3), "patch": (8, 16, 16), "configuration": "3d_lowres"}
+WHOLE_IMAGES = {
+    "windows in another axis order": {**ALONG_Y, "patch": (32, 8, 32)},
+    "slices in another axis order": {**ALONG_Y, "patch": (16, 32)},
+    "an empty surround": {**EMPTY_AROUND, "patch": (8, 32, 32)},
+    "an empty surround that is masked": {
+        **EMPTY_AROUND,
+        "patch": (8, 32, 32),
+        "mask_zeros": True,
+    },
+    "an empty surround in another axis order": {
+        **ALONG_Y,
+        "image": in_an_empty_surround(IMAGE),
+        "patch": (32, 8, 32),
+    },
+    "a low resolution": LOWRES,
+    "regions at a low resolution": {
+        **LOWRES,
+        "labels": REGIONS,
+        "regions_class_order": REGIONS_ORDER,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE_IMAGES)
+def test_whole_images_are_classified_as_nnunet_does(kind, tmp_path, monkeypatch):
+    how = dict(WHOLE_IMAGES[kind])
+    image = how.pop("image", IMAGE)
+    model = write_random_model(tmp_path / "model", seed=1, **how)
+    store = publish(tmp_path / "cell.ome.zarr", [image])
+    segment(store, model, channel=1, preset="exact")
+    add_up_in_single_precision(monkeypatch)
+    expected = nnunets(model, image, SPACING, mirrors=True)
+    assert np.unique(expected).size > 1
+    assert (classes_of(store) == expected).mean() >= 0.9995
+
+
+CASCADES = {
+    "classes": {"labels": LABELS},
+    "regions": {"labels": REGIONS, "regions_class_order": REGIONS_ORDER},
+    "an ignore label": {"labels": LABELS | {"ignore": 4}},
+    "an empty surround": {"image": in_an_empty_surround(IMAGE)},
+    "another axis order": {**ALONG_Y, "low_spacing": (0.3, 2.0, 0.3), "patch": (32, 8, 32)},
+    "several folds": {"folds": ["0", "1"]},
+}
+
+
+@pytest.mark.parametrize("kind", CASCADES)
+def test_a_cascade_shows_its_second_stage_what_the_first_found(kind, tmp_path, monkeypatch):
+    usual = {"spacing": (1.0, 0.1, 0.1), "low_spacing": (2.0, 0.3, 0.3), "patch": (8, 32, 32)}
+    how = usual | CASCADES[kind]
+    image, folds = how.pop("image", IMAGE), tuple(how.get("folds", ["all"]))
+    model = write_random_cascade(tmp_path / "model", seed=2, **how)
+    store = publish(tmp_path / "cell.ome.zarr", [image])
+    segment(store, model, channel=1, step_size=0.5)
+    add_up_in_single_precision(monkeypatch)
+    first, second = sorted(model.iterdir(), reverse=True)
+    seen = nnunets(first, image, SPACING, folds=folds)
+    expected = nnunets(second, image, SPACING, folds=folds, first_stage=seen)
+    assert min(np.unique(seen).size, np.unique(expected).size) > 1
+    blind = nnunets(second, image, SPACING, folds=folds, first_stage=np.zeros_like(seen))
+    assert (blind == expected).mean() < 0.99
+    assert (classes_of(store) == expected).mean() >= 0.999
 
 
 def test_a_model_without_a_voxel_size_takes_the_images_and_says_so(store, tmp_path):
@@ -245,12 +329,13 @@ def dendrites_in_the_dark():
 class Threshold:
     """A stand-in for a model: dendrite where the normalized image is above 3."""
 
-    devices, batch = (torch.device("cpu"),), 1
+    devices, least_batch = (torch.device("cpu"),), None
 
     def predictor(self, **options):
-        def predict(patches):
-            nothing = torch.zeros_like(patches)
-            return torch.cat([nothing, nothing - 1, patches - 3, nothing - 1], dim=1)
+        def predict(windows):
+            for window in windows:
+                nothing = torch.zeros_like(window)
+                yield torch.cat([nothing, nothing - 1, window - 3, nothing - 1])
 
         return predict
 
@@ -267,6 +352,106 @@ def test_empty_tiles_are_skipped_and_said_to_be_and_nothing_is_lost(tmp_path, mo
     assert 0.3 < some.numbers["skipped_share"] < 1
     assert (classes_of(stores[0]) > 0).sum() > 2000
     np.testing.assert_array_equal(classes_of(stores[1]), classes_of(stores[0]))
+
+
+class Greys:
+    """A stand-in for a model: spine from a grey value on."""
+
+    devices, least_batch = (torch.device("cpu"),), None
+
+    def __init__(self, least):
+        self.least = least
+
+    def predictor(self, **options):
+        def predict(windows):
+            for window in windows:
+                nothing = torch.zeros_like(window)
+                yield torch.cat([nothing, window - self.least, nothing - 1, nothing - 1])
+
+        return predict
+
+
+@pytest.fixture
+def strict_second(tmp_path, monkeypatch):
+    """Two models: spines are what is above 100, but at a second look above 200."""
+    raw = {"spacing": SPACING.zyx, "patch": (4, 16, 16), "normalization": "NoNormalization"}
+    first, second = (write_random_model(tmp_path / name, **raw) for name in ("one", "two"))
+    least = {"one": 100, "two": 200}
+    monkeypatch.setattr(walk, "load", lambda folder, *rest: Greys(least[folder.name]))
+    return first, str(second)
+
+
+def spines_along_y():
+    """Bright spines with a dim border, one across shards; dim ones; and what is too large."""
+    image = np.full((6, 1050, 40), 20, np.uint16)
+    for y in (100, 505, 700, 1020):
+        image[1:5, y : y + 12, 4:12] = 150
+        image[2:4, y + 2 : y + 10, 6:10] = 300
+    for y in (300, 900):
+        image[1:5, y : y + 12, 20:28] = 150
+    image[2:4, 560:640, 30:36] = 150
+    return image
+
+
+def test_spines_are_looked_at_again(tmp_path, strict_second):
+    first, second = strict_second
+    image = spines_along_y()
+    store = publish(tmp_path / "spines.ome.zarr", [image])
+    plain = segment(store, first, channel=1)
+    np.testing.assert_array_equal(classes_of(store), image > 100)
+    record = segment(store, first, channel=1, refinement_model=second)
+    expected = image > 200
+    expected[:, 560:640] = (image > 100)[:, 560:640]
+    np.testing.assert_array_equal(classes_of(store), expected)
+    assert record.numbers["refined"] == 6
+    assert "over more than 8 µm" in record.warnings[0]
+    assert record.digest != plain.digest
+    assert "refined" not in plain.numbers
+    assert list(record.outputs) == ["labels/classes"]
+
+
+@pytest.mark.parametrize("step", ["classes", "refined"])
+def test_a_canceled_refinement_goes_on_where_it_was(tmp_path, strict_second, step):
+    first, second = strict_second
+    store = publish(tmp_path / "spines.ome.zarr", [spines_along_y()])
+    log = store / ".respan" / "partial" / "segmentation" / ".respan" / "done.log"
+    begun = lambda: log.exists() and f"{step} " in log.read_text()  # noqa: E731
+    how = {"channel": 1, "refinement_model": second}
+    with pytest.raises(CancelledError):
+        segment(store, first, Reporter(lambda event: None, begun), **how)
+    events = []
+    record = segment(store, first, Reporter(events.append, lambda: False), **how)
+    accepted = next(event for event in events if isinstance(event, Accepted))
+    assert (accepted.blocks, accepted.blocks_done) == (3, 1 if step == "refined" else 0)
+    assert record.numbers["refined"] == 6
+    interrupted = classes_of(store)
+    again = publish(tmp_path / "again.ome.zarr", [spines_along_y()])
+    segment(again, first, **how)
+    np.testing.assert_array_equal(interrupted, classes_of(again))
+
+
+def test_regions_share_the_refinement(tmp_path, strict_second):
+    first, second = strict_second
+    store = publish(tmp_path / "spines.ome.zarr", [spines_along_y()])
+    how = {"channel": 1, "refinement_model": second}
+    for start, stop in ((512, 1050), (0, 512)):
+        record = segment(store, first, region=rows_of(start, stop), **how)
+    assert record.numbers["refined"] == 6
+
+
+def test_any_two_models_go_together(store, model, tmp_path):
+    second = write_random_model(tmp_path / "second", patch=(8, 16, 16), seed=5)
+    segment(store, model)
+    plain = classes_of(store)
+    record = segment(store, model, refinement_model=str(second), refinement_margin_um=0.12)
+    assert record.numbers["refined"] > 0
+    assert (classes_of(store) != plain).any()
+
+
+def test_a_cascade_cannot_refine(store, model, tmp_path):
+    cascade = write_random_cascade(tmp_path / "cascade")
+    with pytest.raises(InputError, match=r"refinement_model.*cascade"):
+        segment(store, model, refinement_model=str(cascade))
 
 
 def test_probabilities_and_doubt_are_images_of_their_own(store, tmp_path):

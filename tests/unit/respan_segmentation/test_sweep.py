@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from respan_common.geometry import relative, shape_of, whole
-from respan_segmentation.sweep import Order, Sweep, order_for
+from respan_segmentation.sweep import Order, Sweep, orders
 from respan_segmentation.tiles import Tiling, importance_map
 
 CPU = torch.device("cpu")
@@ -93,9 +93,9 @@ def test_windows_that_are_left_out_weigh_nothing(shape, step, order, seed):
     )
 
 
-def test_rows_run_along_the_longest_axis_and_panels_reach_through_the_shortest():
-    assert order_for((20, 300, 100)) == Order(row=1, panel=2, deep=0)
-    assert order_for((5, 5, 5)) == Order(0, 1, 2)
+def test_panels_reach_through_the_shorter_axis_and_rows_may_run_along_any():
+    found = orders((20, 300, 100))
+    assert found == [Order(1, 2, 0), Order(2, 1, 0), Order(0, 1, 2)]
 
 
 @pytest.mark.parametrize("length", [64, 640])

@@ -62,7 +62,11 @@ def segment(
     as_json: Json = False,
     log_level: LogLevel = "WARNING",
 ) -> None:
-    """Segment one image; writes OUT/{stem}_labels.tif."""
+    """Segment one image; writes OUT/{stem}_labels.tif.
+
+    With --set segmentation.probabilities=true also {stem}_probabilities.tif (255 is certain), with
+    segmentation.uncertainty=true also {stem}_uncertainty.tif.
+    """
     added = [f"parameters.neuron_channel={channel}"] if channel else []
     added += [f"segmentation.model={model}"] if model else []
 

@@ -23,11 +23,30 @@ class Emitted:
 
     Attributes
     ----------
-    scores : float32, shape (K, *shape of `box`), or None where nothing was predicted
+    sums : float32, shape (K, *shape of `box`), or None where nothing was predicted
+    weight : float32, shape (1, *shape of `box`), or None
+        Sum of the windows' weights, by which the sums are yet to be divided.
     """
 
     box: Box
-    scores: torch.Tensor | None
+    sums: torch.Tensor | None
+    weight: torch.Tensor | None = None
+
+    def scores(self, nothing: torch.Tensor, step: int = 1) -> torch.Tensor:
+        """Weighted means, shape (K, z, y, x); of every `step`-th voxel along each axis.
+
+        Parameters
+        ----------
+        nothing : float32, shape (K,)
+            Scores where no window was predicted.
+        """
+        assert self.sums is not None
+        own = (slice(None), *[slice(None, None, step)] * 3)
+        return (
+            self.sums[own]
+            if self.weight is None
+            else _means(self.sums[own], self.weight[own], nothing)
+        )
 
 
 class Emission:
@@ -60,6 +79,10 @@ class Emission:
 
     def emit(self, strip: Strip) -> Emitted | None:
         """What a strip completes; None if it is less than a voxel of the image."""
+        if self._regrid.is_identity:
+            if strip.sums is None:
+                return Emitted(strip.box, None)
+            return Emitted(strip.box, strip.sums[:-1], strip.sums[-1:])
         box, scores = self._with_memory(strip)
         self._remember(strip, box, scores)
         image = self._completed(strip.box)
@@ -175,10 +198,16 @@ class Emission:
         if strip.sums is None:
             sizes = [part.stop - part.start for part in strip.box]
             return self._filled([len(self._nothing), *sizes], self._nothing)
-        weight = strip.sums[-1:]
-        nothing = self._nothing.to(weight.device).view(-1, 1, 1, 1)
-        return torch.where(weight > 0, strip.sums[:-1] / weight, nothing)
+        return _means(strip.sums[:-1], strip.sums[-1:], self._nothing)
 
     def _filled(self, shape: list[int], like: torch.Tensor) -> torch.Tensor:
         nothing = self._nothing.to(like.device).view(-1, 1, 1, 1)
         return nothing.expand(shape).contiguous()
+
+
+def _means(sums: torch.Tensor, weight: torch.Tensor, nothing: torch.Tensor) -> torch.Tensor:
+    """Weighted means; "nothing" where no window was predicted."""
+    means = sums / weight
+    if weight.is_cuda or not bool((weight > 0).all()):  # asking would have the GPU waited for
+        means = torch.where(weight > 0, means, nothing.to(weight.device).view(-1, 1, 1, 1))
+    return means

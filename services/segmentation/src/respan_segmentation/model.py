@@ -7,11 +7,9 @@ Networks are built from plans.json alone, by nnU-Net's own classes: no trainer i
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +25,9 @@ from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.model_folders import ModelFolder
 from respan_common.model_networks import architecture
 from respan_segmentation import processor
+from respan_segmentation.networks import BatchedNetwork, Network, Predict, averaged
 from respan_segmentation.resampling import Regrid, regrid
 
-Predict = Callable[[torch.Tensor], torch.Tensor]
-"""Patches, shape (n, inputs, z, y, x), to scores, float32, shape (n, K, z, y, x)."""
-Network = Callable[[torch.Tensor], torch.Tensor]
-"""Patches, shape (n, inputs, [z,] y, x), to scores, float32, shape (n, K, [z,] y, x)."""
 # Larger batches of windows did not pay in nnU-Net's own measurements; smaller ones leave gaps.
 _GPU_BATCH_VOXELS = 2**22
 
@@ -71,33 +66,28 @@ class Model:
     def predictor(
         self, *, mirrors: bool, precision: Precision = "nnunet", disagreement: bool = False
     ) -> Predict:
-        """Function from patches to scores, averaged over folds and mirror images.
-
-        With `disagreement`, one more score says how much these differ: the mutual information
-        between the answer and the choice of fold and mirror image, in nats.
-        """
+        """Function from windows to scores, averaged over folds and mirror images."""
         axes = self.mirror_axes if mirrors else ()
-        flips = [
-            flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)
-        ]
-        networks = self._networks(precision)
-
-        def predict(patches: torch.Tensor) -> torch.Tensor:
-            members = (
-                _flipped(network, patches, flip, is_2d=self.folder.is_2d)
-                for network in networks
-                for flip in flips
-            )
-            with torch.inference_mode():
-                return _mean(members, len(networks) * len(flips), disagreement=disagreement)
-
-        return predict
+        return averaged(
+            self._networks(precision), axes, is_2d=self.folder.is_2d, disagreement=disagreement
+        )
 
     @property
-    def batch(self) -> int:
+    def least_batch(self) -> int | None:
+        """Windows at a time to which memory has forced this model; None if it has not."""
+        batches = [
+            network.batch
+            for run in self._runs.values()
+            for network in run
+            if isinstance(network, BatchedNetwork)
+        ]
+        return min(batches) if batches and min(batches) < self._batch else None
+
+    @property
+    def _batch(self) -> int:
         """Windows that are worth predicting at once."""
         if self.devices[0].type == "cpu":
-            return self.threads
+            return 2  # PyTorch has its fast convolutions only for batches
         voxels = _GPU_BATCH_VOXELS // max(math.prod(self.folder.patch), 1)
         return min(max(voxels, 1), 8) * len(self.devices)
 
@@ -105,81 +95,18 @@ class Model:
         on_gpu = self.devices[0].type == "cuda"
         half = precision == "half" or (precision == "nnunet" and on_gpu)
         if half not in self._runs:
-            self._runs[half] = tuple(self._run(number, half=half) for number in self._numbers)
+            self._runs[half] = tuple(
+                self._run(number, half=half) for number in range(len(self.networks))
+            )
         return self._runs[half]
 
-    @property
-    def _numbers(self) -> range:
-        return range(len(self.networks))
-
     def _run(self, number: int, *, half: bool) -> Network:
-        network = self.networks[number]
-        if self.devices[0].type == "cuda":
-            return spread(network, self.devices, half=half)
-        shape = (self.folder.inputs, *self.folder.settings["patch_size"])
-        digest = f"{number}{self.folder.digest}"
-        own = processor.compiled(network, digest, shape, self.threads, half=half)
-        return own or spread(network, self.devices, half=half)
-
-
-def spread(network: nn.Module, devices: Sequence[torch.device], *, half: bool) -> Network:
-    """A network on several devices, which share each batch; half precision where it will do.
-
-    Launches do not wait for a GPU, so one thread keeps all of them busy.
-    """
-    copies = [network.to(devices[0]).to(memory_format=_layout(network))]  # type: ignore[call-overload]
-    copies += [copy.deepcopy(network).to(device) for device in devices[1:]]
-    kind = devices[0].type
-    dtype = torch.float16 if kind == "cuda" else torch.bfloat16
-
-    def run(patches: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(kind, dtype=dtype, enabled=half):
-            parts = [
-                own(part.to(device, non_blocking=True))
-                for own, part, device in zip(
-                    copies, patches.chunk(len(copies)), devices, strict=False
-                )
-            ]
-        return torch.cat([part.to(patches.device).float() for part in parts])
-
-    return run
-
-
-def _layout(network: nn.Module) -> torch.memory_format:
-    """Channels last: what a GPU's matrix units read without turning it around first."""
-    is_2d = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    return torch.channels_last if is_2d else torch.channels_last_3d
-
-
-def _flipped(
-    network: Network, patches: torch.Tensor, flip: Sequence[int], *, is_2d: bool
-) -> torch.Tensor:
-    """Scores of patches that were mirrored, mirrored back; shape (n, K, z, y, x)."""
-    dims = [axis + 2 for axis in flip]
-    seen = torch.flip(patches, dims) if dims else patches
-    scores = network(seen[:, :, 0])[:, :, None] if is_2d else network(seen)
-    return torch.flip(scores, dims) if dims else scores
-
-
-def _mean(members: Iterable[torch.Tensor], count: int, *, disagreement: bool) -> torch.Tensor:
-    """Mean scores of all members, and if asked for how much they differ."""
-    total: torch.Tensor | None = None
-    doubt: torch.Tensor | None = None
-    mean: torch.Tensor | None = None
-    for scores in members:
-        total = scores.clone() if total is None else total.add_(scores)
-        if disagreement:
-            share = torch.softmax(scores, dim=1)
-            own = -torch.xlogy(share, share).sum(dim=1, keepdim=True)
-            doubt = own if doubt is None else doubt.add_(own)
-            mean = share if mean is None else mean.add_(share)
-    assert total is not None
-    total /= count
-    if doubt is None or mean is None:
-        return total
-    mean /= count
-    both = -torch.xlogy(mean, mean).sum(dim=1, keepdim=True)
-    return torch.cat([total, (both - doubt / count).clamp_(min=0)], dim=1)
+        network, compiled = self.networks[number], None
+        if self.devices[0].type == "cpu":
+            shape = (self.folder.inputs, *self.folder.settings["patch_size"])
+            digest = f"{number}{self.folder.digest}"
+            compiled = processor.compiled(network, digest, shape, self.threads, half=half)
+        return compiled or BatchedNetwork(network, self.devices, self._batch, half=half)
 
 
 _loaded: dict[tuple[str, str], Model] = {}

@@ -39,6 +39,10 @@ class Statistics:
     """Mean of the values other than 0."""
     masked_deviation: float = 0.0
     """Standard deviation of the values other than 0."""
+    masked_low: float = 0.0
+    """Lowest value other than 0."""
+    masked_high: float = 0.0
+    """Highest value other than 0."""
 
 
 class Gathering:
@@ -99,6 +103,8 @@ class Gathering:
             skewness=skewness,
             masked_mean=self._shift + masked_mean,
             masked_deviation=masked_deviation,
+            masked_low=self._low,
+            masked_high=self._high,
         )
 
     def _widen(self, box: Box, values: NDArray[Any], *, whole: bool) -> None:
@@ -172,7 +178,10 @@ class Normalization:
 
 def normalized_range(scheme: Normalization, statistics: Statistics) -> tuple[float, float]:
     """Lowest and highest value of the normalized image."""
-    low, high = scheme.apply(np.array([statistics.low, statistics.high]))
+    ends = statistics.low, statistics.high
+    if scheme.zeros_stay:  # those lie between the others, at their mean
+        ends = statistics.masked_low, statistics.masked_high
+    low, high = scheme.apply(np.array(ends))
     return float(low), float(high)
 
 

@@ -68,8 +68,22 @@ class Decision:
         """Memory of all groups."""
         return sum(count * np.dtype(kind).itemsize for count, kind in self.channels.values())
 
-    def of(self, scores: torch.Tensor) -> Values:
+    @property
+    def is_relative(self) -> bool:
+        """Whether sums will do, which are not yet divided by the windows' weights."""
+        return self.meaning.is_relative and not (self.probabilities or self.uncertainty)
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        """Scores of a voxel that certainly holds nothing, shape (K,)."""
+        own = self.meaning.nothing()
+        return torch.cat([own, own.new_zeros(self.extra_scores)])
+
+    def of(self, scores: torch.Tensor) -> Coming:
         """Values for scores, shape (K, z, y, x), in the axis order of the scores."""
+        return Coming(self._values(scores))
+
+    def _values(self, scores: torch.Tensor) -> dict[str, torch.Tensor]:
         own, extra = scores[: self.meaning.outputs], scores[self.meaning.outputs :]
         found: dict[str, torch.Tensor] = {CLASSES: self.meaning.classes(own)[None]}
         if self.probabilities or self.uncertainty:
@@ -79,7 +93,31 @@ class Decision:
             if self.uncertainty:
                 doubt = entropy(shares, competing=not self.meaning.region_values)
                 found[UNCERTAINTY] = torch.cat([doubt[None], extra])
-        return {name: values.cpu().numpy() for name, values in found.items()}
+        return found
+
+
+class Coming:
+    """Values on their way from the device, which goes on meanwhile."""
+
+    def __init__(self, found: Mapping[str, torch.Tensor]) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        self._found = {name: self._sent(values) for name, values in found.items()}
+        if any(values.is_cuda for values in found.values()):
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def _sent(self, values: torch.Tensor) -> torch.Tensor:
+        if not values.is_cuda:
+            return values
+        # Only into pinned memory does a GPU copy without anybody waiting.
+        target = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return target.copy_(values, non_blocking=True)
+
+    def values(self) -> Values:
+        """The values, when they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return {name: values.numpy() for name, values in self._found.items()}
 
 
 class RowBuffer:

@@ -17,6 +17,7 @@ from respan_common.errors import CapacityError
 from respan_common.geometry import Box, VoxelSpacing, Zyx, relative, shape_of, whole
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
+from respan_segmentation.emission import Emitted
 from respan_segmentation.model import Model, grids, mask_grids
 from respan_segmentation.normalization import (
     Normalization,
@@ -24,18 +25,18 @@ from respan_segmentation.normalization import (
     normalization,
     normalized_range,
 )
-from respan_segmentation.outputs import Decision, RowBuffer, Writer
+from respan_segmentation.outputs import Coming, Decision, RowBuffer, Values, Writer
 from respan_segmentation.pipeline import Layout, Read, Recipe, Second, Tally, scores_of
 from respan_segmentation.plan import Row, halves, rows, widest_column
-from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey
+from respan_segmentation.sweep import Order, orders
 from respan_segmentation.tiles import Tiling
 
 logger = logging.getLogger(__name__)
 
 # The same on every machine: replicas that share an image cut it alike. Measured: more saves less
 # than one window in ten, and a laptop has other things to hold.
-_MOST_BYTES = 384 * 2**20
+_MOST_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class Grid:
     step: float
     model_spacing_um: Sequence[float] | None = None
 
-    def layout(self, crop: Box) -> Layout:
-        """Windows over a part of the image."""
+    def layout(self, crop: Box, order: Order | None = None) -> Layout:
+        """Windows over a part of the image; absent an order, swept along its longest axis."""
         wanted = self.model_spacing_um or self.folder.spacing_um
         regrid = grids(self.folder, shape_of(self.turned(crop)), self.spacing, wanted)
-        return Layout(regrid, Tiling(regrid.model_shape, self.folder.patch, self.step))
+        tiling = Tiling(regrid.model_shape, self.folder.patch, self.step)
+        return Layout(regrid, tiling, order or orders(regrid.image_shape)[0])
 
     def turned(self, box: Box) -> Box:
         """A box (z, y, x) in nnU-Net's axis order."""
@@ -85,6 +87,17 @@ class Grid:
             return read((z, y, x)).transpose(self.folder.transpose)
 
         return turned_read
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How an image is cut."""
+
+    order: Order
+    cross: Zyx
+    """Voxels of a column across the axis that it is swept along."""
+    windows: int
+    bytes: int
 
 
 class Pass:
@@ -119,44 +132,51 @@ class Pass:
         self._read, self._survey, self._model = read, survey, model
         self._params, self._decision, self._first_stage = params, decision, first_stage
         self.tally = Tally(check)
-        self._sure, self._sampled = 0.0, 0
+        self._sure: torch.Tensor | float = 0.0
+        self._sampled: torch.Tensor | int = 0
         self.is_narrow = False
         """Whether memory forced narrower columns than planned."""
 
     def columns(self, region: Box) -> list[list[Row]]:
         """Rows of shards of a region, by column."""
-        return rows(region, self._shard_zyx, self.axis, self._cross)
+        return rows(region, self._shard_zyx, self.axis, self._plan.cross)
 
     @property
     def axis(self) -> int:
         """Axis (0 z, 1 y, 2 x) along which columns are swept."""
-        return self.grid.folder.transpose[self._whole.order.row]
-
-    @cached_property
-    def _whole(self) -> Layout:
-        return self.grid.layout(whole(self.grid.shape_zyx))
+        return self.grid.folder.transpose[self._plan.order.row]
 
     @property
     def _shard_zyx(self) -> Zyx:
         return next(iter(self.writers.values())).block_zyx
 
     @cached_property
-    def _cross(self) -> Zyx:
-        shape, layout, axis = self.grid.shape_zyx, self._whole, self.axis
+    def _plan(self) -> _Plan:
+        """The order and the columns that need fewest windows, and of equal ones least memory.
+
+        For the image as a whole: every region of it, on every machine, must be swept alike.
+        """
+        every = whole(self.grid.shape_zyx)
+        shape = shape_of(self.grid.turned(every))
+        return min(
+            (self._columns_for(self.grid.layout(every, order)) for order in orders(shape)),
+            key=lambda plan: (plan.bytes > _MOST_BYTES, plan.windows, plan.bytes),
+        )
+
+    def _columns_for(self, layout: Layout) -> _Plan:
+        shape, axis = self.grid.shape_zyx, self.grid.folder.transpose[layout.order.row]
 
         def cost(column: Zyx) -> tuple[int, int]:
-            boxes = [c[0].box for c in rows(whole(shape), column, axis, column)]
-            targets = [layout.regrid.model_box(self.grid.turned(box)) for box in boxes]
-            windows = sum(layout.tiling.count(target) for target in targets)
+            boxes = [self.grid.turned(c[0].box) for c in rows(whole(shape), column, axis, column)]
+            windows = [layout.tiling.count(layout.regrid.model_box(box)) for box in boxes]
             row = [*column]
             row[axis] = self._shard_zyx[axis]
             written = 2 * int(np.prod(row)) * self._decision.bytes_per_voxel
-            return windows, written + max(
-                layout.memory_bytes(self.grid.turned(box), self._decision.meaning.outputs)
-                for box in boxes
-            )
+            outputs = self._decision.meaning.outputs
+            return sum(windows), written + max(layout.memory_bytes(b, outputs) for b in boxes)
 
-        return widest_column(shape, self._shard_zyx, axis, cost, _MOST_BYTES)
+        cross = widest_column(shape, self._shard_zyx, axis, cost, _MOST_BYTES)
+        return _Plan(layout.order, cross, *cost(cross))
 
     def sweep(self, some: Sequence[Row]) -> Iterator[Row]:
         """Write rows that follow one another, and give each when it is written.
@@ -227,40 +247,60 @@ class Pass:
         expected = 0 if shared is None else int(np.prod(shape_of(shared)))
         return RowBuffer(row.box, expected, self._decision)
 
-    def _decided(self, box: Box) -> Iterator[tuple[Box, Mapping[str, NDArray[Any]] | None]]:
-        """Parts (z, y, x) of a box with what is to be written there."""
+    def _decided(self, box: Box) -> Iterator[tuple[Box, Values | None]]:
+        """Parts (z, y, x) of a box with what is to be written there.
+
+        Each is given when the next one has been started, so that a GPU need not wait for its copy.
+        """
         shared = _intersection(box, self._crop)
         if shared is None:
             return
         own = self.grid.turned(relative(shared, self._crop))
         read = self.grid.reader(self._read, self._crop)
+        before: tuple[Box, Coming | None] | None = None
         try:
             # The exit waits for what is being read, when the caller stops in the middle as well.
             with ThreadPoolExecutor(1) as helper:
                 for part in scores_of(read, own, self._recipe, self.tally, helper):
-                    place = self._in_image(part.box)
-                    if part.scores is None:
-                        yield place, None
-                        continue
-                    self._sample(part.scores)
-                    back = (0, *(axis + 1 for axis in self.grid.axes_back))
-                    values = self._decision.of(part.scores)
-                    yield place, {name: own.transpose(back) for name, own in values.items()}
+                    started = (self._in_image(part.box), self._started(part))
+                    if before is not None:
+                        yield self._given(*before)
+                    before = started
         except torch.OutOfMemoryError as error:
             raise CapacityError(f"a column of {shape_of(box)} voxels does not fit") from error
+        if before is not None:
+            yield self._given(*before)
 
-    def _sample(self, scores: torch.Tensor) -> None:
-        """Note how sure the model is, at one voxel in 64."""
-        some = scores[: self._decision.meaning.outputs, ::4, ::4, ::4]
-        shares = self._decision.meaning.probabilities(some).amax(dim=0)
-        found = shares[self._decision.meaning.classes(some) > 0]
-        self._sure += float(found.sum())
-        self._sampled += found.numel()
+    def _started(self, part: Emitted) -> Coming | None:
+        if part.sums is None:
+            return None
+        self._sample(part)
+        scores = part.sums if self._decision.is_relative else part.scores(self._decision.nothing)
+        return self._decision.of(scores)
+
+    def _given(self, box: Box, coming: Coming | None) -> tuple[Box, Values | None]:
+        if coming is None:
+            return box, None
+        back = (0, *(axis + 1 for axis in self.grid.axes_back))
+        return box, {name: own.transpose(back) for name, own in coming.values().items()}
+
+    def _sample(self, part: Emitted) -> None:
+        """Note how sure the model is, at one voxel in 64; without waiting for the device."""
+        meaning = self._decision.meaning
+        some = part.scores(self._decision.nothing, step=4)[: meaning.outputs]
+        found = meaning.classes(some) > 0
+        self._sure = self._sure + (meaning.probabilities(some).amax(dim=0) * found).sum()
+        self._sampled = self._sampled + found.sum()
 
     @property
     def confidence(self) -> float | None:
         """Mean probability of the classes that this process found; None if it found nothing."""
-        return self._sure / self._sampled if self._sampled else None
+        return float(self._sure) / int(self._sampled) if int(self._sampled) else None
+
+    @property
+    def least_batch(self) -> int | None:
+        """Windows at a time to which memory has forced the model; None if it has not."""
+        return self._model().least_batch
 
     def _in_image(self, box: Box) -> Box:
         """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""
@@ -277,18 +317,17 @@ class Pass:
 
     @cached_property
     def _layout(self) -> Layout:
-        return self.grid.layout(self._crop)
+        return self.grid.layout(self._crop, self._plan.order)
 
     @cached_property
     def _recipe(self) -> Recipe:
         recipe = recipe_for(
             self.grid,
-            self._crop,
+            self._layout,
             self._survey.statistics,
             self._model(),
             self._params,
-            self._decision.meaning,
-            disagreement=self._decision.extra_scores > 0,
+            self._decision,
         )
         return replace(recipe, holds_something=self.holds_something, second=self._second())
 
@@ -323,27 +362,25 @@ class Pass:
 
 def recipe_for(
     grid: Grid,
-    crop: Box,
+    layout: Layout,
     statistics: Statistics,
     model: Model,
     params: SegmentationParams,
-    meaning: Meaning,
-    *,
-    disagreement: bool = False,
+    decision: Decision,
 ) -> Recipe:
     """What turns an image into classes, where every window is looked at."""
     scheme = _normalization(grid.folder, statistics)
     return Recipe(
-        layout=grid.layout(crop),
+        layout=layout,
         normalization=scheme,
         grey_range=normalized_range(scheme, statistics),
         predict=model.predictor(
-            mirrors=params.mirrors, precision=params.arithmetic, disagreement=disagreement
+            mirrors=params.mirrors,
+            precision=params.arithmetic,
+            disagreement=decision.extra_scores > 0,
         ),
-        meaning=meaning,
+        nothing=decision.nothing,
         device=model.devices[0],
-        batch=model.batch,
-        extra_scores=int(disagreement),
     )
 
 

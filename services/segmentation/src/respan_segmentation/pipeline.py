@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,19 +17,16 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from respan_common.errors import CapacityError
 from respan_common.geometry import Box, Zyx, relative, shape_of
 from respan_segmentation.emission import Emission, Emitted
+from respan_segmentation.networks import Predict
 from respan_segmentation.normalization import Normalization
 from respan_segmentation.resampling import Regrid
-from respan_segmentation.scores import Meaning
-from respan_segmentation.sweep import Order, Panel, Scored, Sweep, order_for
+from respan_segmentation.sweep import Order, Panel, Scored, Sweep
 from respan_segmentation.tiles import Tiling
 
 Read = Callable[[Box], NDArray[Any]]
 """A box of the image, in nnU-Net's axis order, to its voxels."""
-Predict = Callable[[torch.Tensor], torch.Tensor]
-"""Patches, shape (n, inputs, z, y, x), to scores, float32, shape (n, K, z, y, x)."""
 _PANELS_PER_READ = 4
 """Neighboring panels whose voxels are read, normalized and resampled at once: they overlap."""
 
@@ -41,11 +38,8 @@ class Layout:
     regrid: Regrid
     tiling: Tiling
     """Windows on the model's grid."""
-
-    @property
-    def order(self) -> Order:
-        """Order of the axes in which the whole image, and so every part of it, is swept."""
-        return order_for(self.regrid.image_shape)
+    order: Order
+    """Order of the axes in which the whole image, and so every part of it, is swept."""
 
     def sweep(self, image_box: Box) -> Sweep:
         """Windows for a box of the image."""
@@ -72,7 +66,7 @@ class Second:
     read: Read
     """A box of the image to class values, uint8."""
     regrid: Regrid
-    """The same two grids; nnU-Net interpolates masks linearly and cuts them at 1/2."""
+    """The same two grids; nnU-Net interpolates classes linearly."""
     values: tuple[int, ...]
     """Class values, each a channel of its own."""
 
@@ -86,20 +80,12 @@ class Recipe:
     grey_range: tuple[float, float]
     """Lowest and highest normalized value of the whole image."""
     predict: Predict
-    meaning: Meaning
+    nothing: torch.Tensor
+    """Scores of a voxel that certainly holds nothing, shape (K,)."""
     device: torch.device
-    batch: int = 1
-    """Windows per forward pass; halved when the device's memory does not hold them."""
-    extra_scores: int = 0
-    """Channels that `predict` gives besides the model's outputs."""
     holds_something: Callable[[Box], bool] = field(default=lambda window: True)
     """Whether a window (on the model's grid) can hold anything but background."""
     second: Second | None = None
-
-    @property
-    def scores(self) -> int:
-        """Number K of scores per voxel."""
-        return self.meaning.outputs + self.extra_scores
 
 
 class Tally:
@@ -108,8 +94,6 @@ class Tally:
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self.predicted = 0
         self.skipped = 0
-        self.least_batch: int | None = None
-        """Smallest number of windows per forward pass that memory forced; None: none did."""
         self._check = check
 
     def predict(self, windows: int) -> None:
@@ -145,10 +129,9 @@ def scores_of(
     layout = recipe.layout
     sweep = layout.sweep(image_box)
     scored = _scored_panels(sweep, read, recipe, tally, helper)
-    nothing = recipe.meaning.nothing()
-    nothing = torch.cat([nothing, nothing.new_zeros(recipe.extra_scores)])
-    emission = Emission(layout.regrid, image_box, sweep.target, layout.order, nothing)
-    for strip in sweep.strips(lambda panel: next(scored), recipe.scores, recipe.device):
+    emission = Emission(layout.regrid, image_box, sweep.target, layout.order, recipe.nothing)
+    scores = len(recipe.nothing)
+    for strip in sweep.strips(lambda panel: next(scored), scores, recipe.device):
         emitted = emission.emit(strip)
         if emitted is not None:
             yield emitted
@@ -157,30 +140,49 @@ def scores_of(
 def _scored_panels(
     sweep: Sweep, read: Read, recipe: Recipe, tally: Tally, helper: Executor
 ) -> Iterator[Scored]:
-    """Predictions of every panel, in order; the next panels' voxels are read meanwhile."""
-    ahead: tuple[list[tuple[Panel, list[Box]]], Future[_Seen | None]] | None = None
-    for group in itertools.chain(_groups(sweep, recipe), [None]):
-        coming = None
-        if group is not None:
-            windows = [window for _, kept in group for window in kept]
-            coming = (group, helper.submit(_see, read, windows, recipe))
+    """Predictions of every panel, in order; the device is fed from the next panels meanwhile."""
+    to_see, to_give = itertools.tee(_kept(sweep, recipe))
+    scores = recipe.predict(_windows_seen(to_see, read, recipe, helper))
+    for panel, kept in to_give:
+        tally.skip(len(panel.windows) - len(kept))
+        yield _given(kept, scores, tally)
+
+
+def _kept(sweep: Sweep, recipe: Recipe) -> Iterator[tuple[Panel, list[Box]]]:
+    """Panels with the windows that can hold something."""
+    for panel in sweep.panels():
+        yield panel, [window for window in panel.windows if recipe.holds_something(window)]
+
+
+def _given(
+    windows: Sequence[Box], scores: Iterator[torch.Tensor], tally: Tally
+) -> Iterator[tuple[Box, torch.Tensor]]:
+    for window in windows:
+        yield window, next(scores)
+        tally.predict(1)
+
+
+def _windows_seen(
+    panels: Iterable[tuple[Panel, list[Box]]], read: Read, recipe: Recipe, helper: Executor
+) -> Iterator[torch.Tensor]:
+    """What each window sees; the voxels of the next panels are read ahead."""
+    ahead: tuple[list[Box], Future[_Seen]] | None = None
+    for group in itertools.chain(_groups(panels), [[]]):
+        coming = (group, helper.submit(_see, read, group, recipe)) if group else None
         if ahead is not None:
             seen = ahead[1].result()
-            for panel, kept in ahead[0]:
-                tally.skip(len(panel.windows) - len(kept))
-                yield _predicted(kept, seen, recipe, tally)
+            for window in ahead[0]:
+                yield seen.values[(slice(None), *relative(window, seen.box))]
         ahead = coming
 
 
-def _groups(sweep: Sweep, recipe: Recipe) -> Iterator[list[tuple[Panel, list[Box]]]]:
-    """Neighboring panels of one row, with the windows that can hold something."""
-    for _, row in itertools.groupby(sweep.panels(), key=lambda panel: panel.row):
-        panels = list(row)
-        for start in range(0, len(panels), _PANELS_PER_READ):
-            yield [
-                (panel, [window for window in panel.windows if recipe.holds_something(window)])
-                for panel in panels[start : start + _PANELS_PER_READ]
-            ]
+def _groups(panels: Iterable[tuple[Panel, list[Box]]]) -> Iterator[list[Box]]:
+    """Windows of neighboring panels of one row, some of which can hold something."""
+    for _, row in itertools.groupby(panels, key=lambda panel: panel[0].row):
+        while some := list(itertools.islice(row, _PANELS_PER_READ)):
+            windows = [window for _, kept in some for window in kept]
+            if windows:
+                yield windows
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,8 @@ class _Seen:
     """Where it lies; negative where the volume is padded."""
 
 
-def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen | None:
+def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen:
     """Everything that some windows see."""
-    if not windows:
-        return None
     around = _hull(windows)
     seen = _inside(around, recipe.layout.tiling.shape)
     regrid = recipe.layout.regrid
@@ -211,15 +211,9 @@ def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen | None:
 
 
 def _masks(second: Second, seen: Box, device: torch.device) -> torch.Tensor:
-    """The first stage's classes on the model's grid, one channel for each.
-
-    Where interpolated masks overlap, the higher class wins, as in nnU-Net.
-    """
+    """The first stage's classes on the model's grid, one channel for each."""
     classes = torch.from_numpy(second.read(second.regrid.image_box(seen))).to(device)
-    found = torch.zeros(shape_of(seen), dtype=torch.uint8, device=device)
-    for value in second.values:
-        share = second.regrid.to_model((classes == value).float(), seen)
-        found.masked_fill_(share >= 0.5, value)
+    found = second.regrid.classes_to_model(classes, second.values, seen)
     return torch.stack([(found == value).float() for value in second.values])
 
 
@@ -230,43 +224,6 @@ def _padded(inputs: torch.Tensor, seen: Box, around: Box) -> torch.Tensor:
     padded = inputs.new_zeros((len(inputs), *shape_of(around)))
     padded[(slice(None), *relative(seen, around))] = inputs
     return padded
-
-
-def _predicted(
-    windows: Sequence[Box], seen: _Seen | None, recipe: Recipe, tally: Tally
-) -> Iterator[tuple[Box, torch.Tensor]]:
-    """Windows with their scores."""
-    start, batch = 0, recipe.batch
-    while seen is not None and start < len(windows):
-        some = windows[start : start + batch]
-        patches = [seen.values[(slice(None), *relative(window, seen.box))] for window in some]
-        # Always a whole batch: a window's result must not depend on its company.
-        patches += [patches[-1]] * (batch - len(some))
-        try:
-            scores = recipe.predict(torch.stack(patches))
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if batch == 1:
-                raise CapacityError(_too_large(recipe)) from error
-            batch //= 2
-            tally.least_batch = min(batch, tally.least_batch or batch)
-            _release(recipe.device)
-            continue
-        yield from zip(some, scores, strict=False)
-        tally.predict(len(some))
-        start += len(some)
-
-
-def _release(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def _too_large(recipe: Recipe) -> str:
-    return (
-        f"a window of {recipe.layout.tiling.patch} voxels does not fit the memory of this "
-        f"machine's {recipe.device}: use --device cpu, a machine with more memory, or a model "
-        "with smaller patches"
-    )
 
 
 def _hull(boxes: Sequence[Box]) -> Box:

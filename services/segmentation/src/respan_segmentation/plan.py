@@ -7,7 +7,7 @@ columns are cheap; what a sweep keeps grows with a column's cross section, so me
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from respan_common.geometry import Box, Zyx
@@ -97,6 +97,38 @@ def widest_column(
         if not fitting or min(fitting)[0] >= windows:
             return column
         windows, column = min(fitting)
+
+
+def tokens(name: str, row: Row) -> list[str]:
+    """Names of a row's shards in a step; by place, since another machine may cut other rows."""
+    return [
+        f"{name} " + " ".join(f"{part.start}-{part.stop}" for part in shard) for shard in row.shards
+    ]
+
+
+def undone(name: str, columns: list[list[Row]], done: set[str]) -> list[list[Row]]:
+    """Rows whose tokens are not all done, in runs that follow one another."""
+    runs: list[list[Row]] = []
+    for column in columns:
+        runs.append([])
+        for row in column:
+            if done.issuperset(tokens(name, row)):
+                runs.append([])
+            else:
+                runs[-1].append(row)
+    return [run for run in runs if run]
+
+
+def starts(runs: list[list[Row]]) -> Iterator[Row]:
+    """Rows where a sweep may begin, the best first.
+
+    The first row of the longest run, as every other start predicts some windows twice; where
+    somebody sweeps there already, its middle, so that two sweeps share it evenly.
+    """
+    runs = sorted(runs, key=len, reverse=True)
+    yield from (run[0] for run in runs)
+    yield from (run[len(run) // 2] for run in runs)
+    yield from (row for run in runs for row in run)
 
 
 def _doubled(column: Zyx, shape: Zyx) -> list[Zyx]:

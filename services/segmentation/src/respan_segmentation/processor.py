@@ -11,7 +11,8 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,31 +49,38 @@ def compiled(
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        return CompiledNetwork(openvino.Core().compile_model(model, "CPU", options), threads)
+        found = CompiledNetwork(openvino.Core().compile_model(model, "CPU", options), threads)
     # Whatever its front end does not know, PyTorch can still run: slower, with the same result.
     except (RuntimeError, ValueError, TypeError) as error:
         logger.warning("OpenVINO cannot run this network, PyTorch does: %s", error)
         return None
+    # The cores are OpenVINO's. PyTorch only adds up, and its threads would wait for one another.
+    torch.set_num_threads(1)
+    return found
 
 
 class CompiledNetwork:
-    """Takes windows, shape (n, inputs, ...), gives scores, float32, shape (n, K, ...)."""
+    """A network whose windows are predicted on all cores, while what comes back is used."""
 
     def __init__(self, compiled_model: openvino.CompiledModel, streams: int) -> None:
-        self._requests = [compiled_model.create_infer_request() for _ in range(streams)]
+        # One more than can run: when one is done, the next need not wait for this thread.
+        self._requests = [compiled_model.create_infer_request() for _ in range(streams + 1)]
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """Scores of every window; as many at a time as there are cores."""
-        scores: list[torch.Tensor] = []
-        for start in range(0, len(windows), len(self._requests)):
-            running = []
-            for request, window in zip(self._requests, windows[start:], strict=False):
+    def stream(self, windows: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Scores of one window after the other, each until the next one is asked for."""
+        free, running = deque(self._requests), deque[Any]()
+        rest = iter(windows)
+        while True:
+            while free and (window := next(rest, None)) is not None:
+                request = free.popleft()
                 request.start_async({0: window[None].contiguous().numpy()}, share_inputs=True)
                 running.append(request)
-            for request in running:
-                request.wait()
-                scores.append(torch.from_numpy(request.get_output_tensor(0).data.copy()))
-        return torch.cat(scores)
+            if not running:
+                return
+            request = running.popleft()
+            request.wait()
+            yield torch.from_numpy(request.get_output_tensor(0).data)[0]
+            free.append(request)
 
 
 def _translated(network: nn.Module, digest: str, shape: Sequence[int]) -> Any:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from respan_common.geometry import Box, VoxelSpacing, grow, relative, shape_of, whole
+from respan_common.geometry import Box, VoxelSpacing, Zyx, grow, relative, shape_of, whole
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import Model
 from respan_segmentation.normalization import statistics_of
-from respan_segmentation.outputs import Writer
+from respan_segmentation.outputs import Decision, Writer
 from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Tally, scores_of
 from respan_segmentation.plan import Row, rows
@@ -45,6 +45,9 @@ class Refinement:
         Boxes (z, y, x) of the image, and of the classes to refine.
     writer
         Where the refined classes are written.
+    count
+        Told for each shard how many objects that begin in it were refined, and how many objects
+        near it were too large.
     """
 
     def __init__(
@@ -59,17 +62,16 @@ class Refinement:
         writer: Writer,
         spacing: VoxelSpacing,
         check: Callable[[], None],
+        count: Callable[[Box, int, int], None] = lambda shard, refined, too_large: None,
     ) -> None:
         self.name, self.tally = name, Tally(check)
         self._folder, self._model, self._params = folder, model, params
         self._grey, self._first, self._writer, self._spacing = grey, first, writer, spacing
-        self._roles = dict(roles)
+        self._count = count
         own = folder.roles()
+        self._spines = [value for role, value in roles.items() if role in SPINE_ROLES]
         self._own_spines = [value for role, value in own.items() if role in SPINE_ROLES]
-        self._own_dendrite = own.get("dendrite")
         self._translation = _translation(own, roles)
-        self.refined = 0
-        self.too_large = 0
 
     def columns(self, region: Box) -> list[list[Row]]:
         """Shards of a region: each stands for itself."""
@@ -83,28 +85,37 @@ class Refinement:
 
     def _refined(self, inner: Box) -> NDArray[np.uint8]:
         """Classes of a shard after the second look."""
-        reach = self._spacing.reach(LARGEST_UM + self._params.refinement_margin_um)
         shape = self._writer.shape_zyx
-        outer = grow(inner, reach, shape)
-        classes = np.asarray(self._first(outer), dtype=np.uint8)
-        spines = np.isin(classes, [v for r, v in self._roles.items() if r in SPINE_ROLES])
+        outer = grow(inner, self._reach, shape)
+        classes = np.array(self._first(outer), dtype=np.uint8)
         objects = np.zeros(classes.shape, dtype=np.int32)
-        ndimage.label(spines, structure=_TOUCHING, output=objects)
-        refined = classes.copy()
+        ndimage.label(np.isin(classes, self._spines), structure=_TOUCHING, output=objects)
+        count = too_large = 0
         for number, (z, y, x) in enumerate(ndimage.find_objects(objects), start=1):
-            found = (z, y, x)
-            crop = grow(_shifted(found, outer), self._margin, shape)
+            found = _shifted((z, y, x), outer)
+            crop = grow(found, self._margin, shape)
             if not _overlaps(crop, inner):
                 continue
             if max(self._length_um(found)) > LARGEST_UM:
-                self.too_large += 1
+                too_large += 1
                 continue
-            part = relative(_clipped(crop, outer), outer)
-            self._paste(refined[part], objects[part], number, crop, outer)
-        return refined[relative(inner, outer)]
+            part = relative(crop, outer)
+            self._paste(classes[part], objects[part], number, self._look(self._grey(crop)))
+            count += _begins_in(found, inner)
+        self._count(inner, count, too_large)
+        return classes[relative(inner, outer)]
 
     @property
-    def _margin(self) -> tuple[int, int, int]:
+    def _reach(self) -> Zyx:
+        """An object may begin a margin away from the shard, and its own surroundings count, too."""
+        z, y, x = (
+            longest + 2 * margin
+            for longest, margin in zip(self._spacing.reach(LARGEST_UM), self._margin, strict=True)
+        )
+        return (z, y, x)
+
+    @property
+    def _margin(self) -> Zyx:
         return self._spacing.reach(self._params.refinement_margin_um)
 
     def _length_um(self, box: Box) -> list[float]:
@@ -115,21 +126,15 @@ class Refinement:
         classes: NDArray[np.uint8],
         objects: NDArray[np.int32],
         number: int,
-        crop: Box,
-        outer: Box,
+        seen: NDArray[np.uint8],
     ) -> None:
         """Replace one object's voxels in a view of the classes by what the model sees."""
-        seen = self._look(self._grey(crop))[relative(_clipped(crop, outer), crop)]
         mine, others = objects == number, (objects > 0) & (objects != number)
-        classes[mine] = 0
-        if self._own_dendrite is not None:
-            classes[mine & (seen == self._own_dendrite)] = self._roles["dendrite"]
-        spines = np.isin(seen, self._own_spines)
-        parts = np.zeros(spines.shape, dtype=np.int32)
-        ndimage.label(spines, structure=_TOUCHING, output=parts)
+        parts = np.zeros(seen.shape, dtype=np.int32)
+        ndimage.label(np.isin(seen, self._own_spines), structure=_TOUCHING, output=parts)
         kept = np.isin(parts, np.setdiff1d(parts[mine], [0])) & ~others
-        classes[kept] = self._translation[seen[kept]]
-        self.refined += 1
+        replaced = mine | kept
+        classes[replaced] = self._translation[seen[replaced]]
 
     def _look(self, grey: NDArray[Any]) -> NDArray[np.uint8]:
         """Classes of a crop, which the second model sees as an image of its own."""
@@ -142,14 +147,17 @@ class Refinement:
         grid = Grid(self._folder, shape_of(box), self._spacing, self._params.step)
         painted = self._folder.regions_class_order if self._folder.regions is not None else ()
         meaning = Meaning(self._folder.outputs, tuple(painted))
-        recipe = recipe_for(grid, crop, statistics, self._model, self._params, meaning)
+        decision = Decision(meaning)
+        recipe = recipe_for(
+            grid, grid.layout(crop), statistics, self._model, self._params, decision
+        )
         own = whole(shape_of(grid.turned(crop)))
         seen = classes[crop].transpose(self._folder.transpose)
         read = grid.reader(lambda part: grey[part], crop)
         with ThreadPoolExecutor(1) as helper:
             for part in scores_of(read, own, recipe, self.tally, helper):
-                if part.scores is not None:
-                    seen[part.box] = meaning.classes(part.scores).cpu().numpy()
+                if part.sums is not None:
+                    seen[part.box] = meaning.classes(part.sums).cpu().numpy()
         return classes
 
 
@@ -170,13 +178,9 @@ def _shifted(box: Box, outer: Box) -> Box:
     return (z, y, x)
 
 
-def _clipped(box: Box, outer: Box) -> Box:
-    z, y, x = (
-        slice(max(part.start, own.start), min(part.stop, own.stop))
-        for part, own in zip(box, outer, strict=True)
-    )
-    return (z, y, x)
-
-
 def _overlaps(one: Box, other: Box) -> bool:
     return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+
+
+def _begins_in(box: Box, other: Box) -> bool:
+    return all(b.start <= a.start < b.stop for a, b in zip(box, other, strict=True))

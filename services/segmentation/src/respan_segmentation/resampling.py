@@ -6,6 +6,7 @@ so that any part of the result is a product of small matrices with a part of the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,6 +114,37 @@ class Regrid:
             values = _resize(values, number - 3, axis.image, axis.model, axis.order_in, part)
         return values
 
+    def classes_to_model(
+        self, classes: torch.Tensor, values: Sequence[int], model_box: Box
+    ) -> torch.Tensor:
+        """Each class interpolated linearly; the largest share wins, of equal ones the nearest.
+
+        Shares are often equal but for rounding. So they are computed as scipy, and with it
+        nnU-Net, does: the same products in double precision, added in the same order.
+
+        Parameters
+        ----------
+        classes : uint8, shape of `image_box(model_box)`
+        values
+            All that occur but 0, in ascending order.
+
+        Returns
+        -------
+        uint8, shape of `model_box`
+        """
+        near = [_nearest(axis, part) for axis, part in zip(self.axes, model_box, strict=True)]
+        nearest = _taken(classes, near)
+        sides = [_neighbors(axis, part) for axis, part in zip(self.axes, model_box, strict=True)]
+        best = _share(classes == 0, sides)
+        own = torch.where(nearest == 0, best, 0.0)
+        found = torch.zeros_like(nearest)
+        for value in values:
+            share = _share(classes == value, sides)
+            found.masked_fill_(share > best, value)
+            own = torch.where(nearest == value, share, own)
+            best = torch.maximum(best, share)
+        return torch.where(own == best, nearest, found)
+
     def to_image(self, values: torch.Tensor, image_box: Box) -> torch.Tensor:
         """Interpolate an image box.
 
@@ -138,6 +170,8 @@ def regrid(
 ) -> Regrid:
     """Grids of an image and of a model with another voxel size.
 
+    The order of the arithmetic is nnU-Net's, as it decides how halves are rounded.
+
     Parameters
     ----------
     image_shape
@@ -150,9 +184,9 @@ def regrid(
         Spline order from image to model, and back.
     """
     axes = [
-        Axis(size, max(round(size * image / model), 1), *orders)
-        if number != flat_axis
-        else Axis(size, max(round(size * image / model), 1), 0, 0)
+        Axis(
+            size, max(round(image / model * size), 1), *(orders if number != flat_axis else (0, 0))
+        )
         for number, (size, image, model) in enumerate(
             zip(image_shape, image_spacing, model_spacing, strict=True)
         )
@@ -200,6 +234,48 @@ def _resize(
         return _along(values, np.maximum(1 - distances, 0).astype(np.float32), axis)
     nearest = np.floor(inside + 0.5).astype(np.int64)
     return values.index_select(axis, torch.from_numpy(nearest).to(values.device))
+
+
+_Samples = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""For each voxel along an axis a sample of the support, and what it weighs."""
+
+
+def _inside(axis: Axis, part: slice) -> tuple[NDArray[np.float64], int]:
+    """Where voxels of the model lie in their support, and how long that is."""
+    support = _support(axis.image, axis.model, axis.order_in, part)
+    positions = np.clip(_positions(axis.image, axis.model, part), 0, axis.image - 1)
+    return positions - support.start, support.stop - support.start
+
+
+def _nearest(axis: Axis, part: slice) -> NDArray[np.int64]:
+    return np.floor(_inside(axis, part)[0] + 0.5).astype(np.int64)
+
+
+def _neighbors(axis: Axis, part: slice) -> list[_Samples]:
+    """Both neighbors of each voxel of the model, or the nearest one alone."""
+    inside, length = _inside(axis, part)
+    if axis.order_in == 0 or axis.image == axis.model:
+        return [(_nearest(axis, part), np.ones(len(inside)))]
+    below = np.floor(inside).astype(np.int64)
+    weight = 1 - (inside - below)
+    return [(below, weight), (np.minimum(below + 1, length - 1), 1 - weight)]
+
+
+def _taken(values: torch.Tensor, places: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+    for axis, own in enumerate(places):
+        values = values.index_select(axis, torch.from_numpy(own).to(values.device))
+    return values
+
+
+def _share(mask: torch.Tensor, sides: Sequence[Sequence[_Samples]]) -> torch.Tensor:
+    """A mask interpolated linearly, float64."""
+    share: torch.Tensor | None = None
+    for z, y, x in itertools.product(*sides):
+        weight = z[1][:, None, None] * y[1][:, None] * x[1]
+        part = _taken(mask, (z[0], y[0], x[0])) * torch.from_numpy(weight).to(mask.device)
+        share = part if share is None else share.add_(part)
+    assert share is not None
+    return share
 
 
 def _spline_weights(positions: NDArray[np.float64], length: int) -> NDArray[np.float32]:

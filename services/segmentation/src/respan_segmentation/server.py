@@ -43,14 +43,16 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
 
     def _job(self, request: pb.SegmentRequest) -> SegmentationJob:
         params = from_proto(request.params, SegmentationParams)
-        refiner = params.refinement_model
+        refiner = None
+        if params.refinement_model:
+            refiner = self._host.model_path(params.refinement_model, "params.refinement_model")
         return SegmentationJob(
             store=self._host.data_path(request.volume.uri),
             group=request.volume.group,
             model=self._host.model_path(params.model),
             params=params,
             runtime=self._host.settings.runtime,
-            refinement_model=self._host.model_path(refiner) if refiner else None,
+            refinement_model=refiner,
             region=_region(request.region) if request.HasField("region") else None,
         )
 

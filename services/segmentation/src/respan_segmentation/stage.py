@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
         If the caller is gone; finished shards are kept.
     """
     folder = describe(job.model)
-    refiner = describe(job.refinement_model) if job.refinement_model else None
+    refiner = _refiner(job.refinement_model) if job.refinement_model else None
     volume = open_volume(job.store, job.group)
     _check(volume, job)
     key = _key(job, volume, folder, refiner)
@@ -64,6 +65,17 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
         return _unfinished(key, walk().left())
 
 
+def _refiner(path: Path) -> ModelFolder:
+    folder = describe(path)
+    if folder.previous is not None:
+        raise InputError(
+            f"params.refinement_model: {folder.path} is the second stage of a cascade; name a "
+            "model that sees the image alone"
+        )
+    folder.roles()  # raises where labels mean nothing, before any work
+    return folder
+
+
 def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
     classes = _begin(walk, draft)
     report.accepted(
@@ -73,7 +85,7 @@ def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
             model_digest=walk.folder.digest,
             device=walk.device,
             blocks=len(grid(walk.volume.shape_zyx, classes.block_zyx)),
-            blocks_done=len(draft.pieces.done()),
+            blocks_done=walk.shards_done,
         )
     )
     walk.lead()
@@ -87,6 +99,8 @@ def _lead(walk: Walk, draft: Draft, report: Reporter) -> StageRecord:
         *misfits(walk.folder, walk.volume.spacing, trained_um=walk.job.params.model_spacing_um),
         *walk.warnings(numbers["foreground_share"]),
     ]
+    if walk.refiner is not None:
+        numbers["refined"] = float(walk.refined)
     return draft.publish(numbers, warnings)
 
 
@@ -146,9 +160,12 @@ def _check(volume: Volume, job: SegmentationJob) -> None:
         part.start % edge or (part.stop % edge and part.stop != size) or part.stop > size
         for part, edge, size in sides
     ):
+        start, stop = (
+            [getattr(part, end) for part in job.region or ()] for end in ("start", "stop")
+        )
         raise InputError(
-            f"the region {job.region} does not consist of whole shards: it must begin and end at "
-            f"multiples of {shard}, or at the volume's end {volume.shape_zyx}"
+            f"region: {start} to {stop} is not made of whole shards: it must begin and end at "
+            f"multiples of {list(shard)}, or at the volume's end, {list(volume.shape_zyx)}"
         )
 
 

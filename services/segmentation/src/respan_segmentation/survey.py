@@ -1,14 +1,15 @@
 """One pass over an image before it is segmented: grey values, and where there may be anything.
 
 Most windows over a sparse image see background alone. Which can be told without a network: means
-over cells about as large as a small spine are compared with the background's own mean and spread,
-both learned from the image.
+over cells as large as a dendrite is thick are compared with the background's own mean and noise,
+both learned from the image. Smaller cells would flag noise: where photons are few, it has a long
+tail that only the mean of many voxels loses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from respan_common.blocks import grid
 from respan_common.geometry import Box, VoxelSpacing, Zyx
 from respan_segmentation.normalization import Gathering, Statistics
 
-CELL_UM = 0.35
-"""Edge of a cell: the size of a small head, whose grey values add up while noise averages out."""
+CELL_UM = 1.0
+"""Edge of a cell: a dendrite's thickness."""
+DETAIL_UM = 0.35
+"""Edge of a cell for `Survey.roughness`: a small head."""
 HALO_UM = 4.0
 """What lies nearer than this to anything is looked at: a spine, however dim, hangs on a dendrite
 that is brighter, and RESPAN's longest spine is 4 µm long."""
@@ -32,32 +35,31 @@ NOISES = 5.0
 _MAP_UM = 2.0
 """Edge of a square of the map."""
 _READING_BLOCK: Zyx = (64, 512, 512)
+_FEWEST_CELLS = 500
+"""An image of fewer cells is looked at everywhere: it costs little, and tells little."""
 _MOST_CELLS = 2**21
 """Cells from which the background is learned; more tell no more."""
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """A coarse map of the image: the brightest cell in each square.
+    """A coarse map of the image: which squares hold a cell that is more than background.
 
     Attributes
     ----------
-    brightest : float32, shape (z, y, x)
+    occupied : bool, shape (z, y, x)
     square : voxels of a square along each axis
     halo : voxels
-    level : float
-        Above this, a cell is more than background.
     """
 
-    brightest: NDArray[np.float32]
+    occupied: NDArray[np.bool_]
     square: Zyx
     halo: Zyx
-    level: float
 
     @property
     def share(self) -> float:
         """Share of the squares that are more than background."""
-        return float((self.brightest > self.level).mean())
+        return float(self.occupied.mean())
 
     def holds_something(self, box: Box) -> bool:
         """Whether a box of the image, or anything near it, is more than background."""
@@ -65,7 +67,7 @@ class Occupancy:
             slice(max(part.start - halo, 0) // edge, -(-(part.stop + halo) // edge))
             for part, halo, edge in zip(box, self.halo, self.square, strict=True)
         )
-        return bool((self.brightest[z, y, x] > self.level).any())
+        return bool(self.occupied[z, y, x].any())
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,9 @@ class Survey:
             np.savez(
                 file,
                 box=np.array(box, dtype=np.int64),
-                brightest=squares.brightest,
+                occupied=squares.occupied,
                 square=squares.square,
                 halo=squares.halo,
-                level=squares.level,
                 roughness=self.roughness,
                 **values,
             )
@@ -103,18 +104,13 @@ class Survey:
         with np.load(path) as saved:
             box = [slice(int(start), int(stop)) for start, stop in saved["box"]]
             numbers = {name: float(saved[name]) for name in _NUMBERS}
-            occupancy = Occupancy(
-                saved["brightest"],
-                _three(saved["square"]),
-                _three(saved["halo"]),
-                float(saved["level"]),
-            )
+            occupancy = Occupancy(saved["occupied"], _three(saved["square"]), _three(saved["halo"]))
             roughness = float(saved["roughness"])
         statistics = Statistics((box[0], box[1], box[2]) if box else None, **numbers)
         return cls(statistics, occupancy, roughness)
 
 
-_NUMBERS = ("mean", "deviation", "low", "high", "skewness", "masked_mean", "masked_deviation")
+_NUMBERS = tuple(part.name for part in fields(Statistics) if part.name != "box")
 
 
 def survey(
@@ -137,20 +133,22 @@ def survey(
     InputError
         If a value is not finite.
     """
-    cell, square = _edges(spacing)
-    mapping = _Map(shape_zyx, cell, square)
+    detail, cell, square = _edges(spacing)
+    fine, coarse = (_Map(shape_zyx, edge, square) for edge in (detail, cell))
     gathering = Gathering()
     for block in grid(shape_zyx, _multiple(_READING_BLOCK, square)):
         check()
         values = read(block.inner)
         gathering.add(block.inner, values)
-        mapping.add(block.inner, values)
-    occupancy = mapping.finish(spacing.reach(HALO_UM))
-    return Survey(gathering.finish(), occupancy, mapping.roughness)
+        grey = torch.from_numpy(values.astype(np.float32))[None, None]
+        fine.add(block.inner, grey)
+        coarse.add(block.inner, grey)
+    occupancy = Occupancy(coarse.occupied(), square, spacing.reach(HALO_UM))
+    return Survey(gathering.finish(), occupancy, fine.roughness)
 
 
 class _Map:
-    """Fills the map, and takes a sample of cells."""
+    """The brightest cell in each square, and a sample of cells."""
 
     def __init__(self, shape: Zyx, cell: Zyx, square: Zyx) -> None:
         self._cell, self._square = cell, square
@@ -163,9 +161,8 @@ class _Map:
         self._pairs_sample: list[NDArray[np.float32]] = []
         self._differences, self._pairs = 0.0, 0
 
-    def add(self, box: Box, values: NDArray[Any]) -> None:
-        """Take a block whose first voxel is the first of a square."""
-        grey = torch.from_numpy(values.astype(np.float32))[None, None]
+    def add(self, box: Box, grey: torch.Tensor) -> None:
+        """Take a block, shape (1, 1, z, y, x), whose first voxel is the first of a square."""
         means = avg_pool3d(grey, _fitting(self._cell, grey), ceil_mode=True)
         per_square = [edge // own for edge, own in zip(self._square, self._cell, strict=True)]
         highest = max_pool3d(means, _fitting(per_square, means), ceil_mode=True)
@@ -192,11 +189,14 @@ class _Map:
             return 0.0
         return self._differences / self._pairs / 2 / variance
 
-    def finish(self, halo: Zyx) -> Occupancy:
-        """The map, with a level that only more than background exceeds."""
-        mean, spread = background(np.concatenate(self._sample))
+    def occupied(self) -> NDArray[np.bool_]:
+        """Squares with a cell that is more than background; all, if there are too few to tell."""
+        sample = np.concatenate(self._sample)
+        if len(sample) < _FEWEST_CELLS:
+            return np.ones(self._brightest.shape, dtype=bool)
+        mean, spread = background(sample)
         noise = min(spread, noise_in_the_dark(np.concatenate(self._pairs_sample, axis=1)))
-        return Occupancy(self._brightest, self._square, halo, mean + NOISES * noise)
+        return np.asarray(self._brightest > mean + NOISES * noise)
 
 
 def background(values: NDArray[np.floating]) -> tuple[float, float]:
@@ -242,14 +242,16 @@ def noise_in_the_dark(pairs: NDArray[np.floating]) -> float:
     return float(1.4826 * np.median(np.abs(dark[1] - dark[0])) / np.sqrt(2))
 
 
-def _edges(spacing: VoxelSpacing) -> tuple[Zyx, Zyx]:
-    """Voxels of a cell and of a square; a square is a whole number of cells."""
-    cell = [max(round(CELL_UM / edge), 1) for edge in spacing.zyx]
-    square = [
-        own * max(round(_MAP_UM / (own * edge)), 1)
-        for own, edge in zip(cell, spacing.zyx, strict=True)
-    ]
-    return _three(cell), _three(square)
+def _edges(spacing: VoxelSpacing) -> tuple[Zyx, Zyx, Zyx]:
+    """Voxels of both kinds of cells and of a square; each is a whole number of the one before."""
+    sizes: list[Zyx] = [(1, 1, 1)]
+    for edge_um in (DETAIL_UM, CELL_UM, _MAP_UM):
+        z, y, x = (
+            own * max(round(edge_um / (own * edge)), 1)
+            for own, edge in zip(sizes[-1], spacing.zyx, strict=True)
+        )
+        sizes.append((z, y, x))
+    return sizes[1], sizes[2], sizes[3]
 
 
 def _multiple(block: Zyx, square: Zyx) -> Zyx:

@@ -1,7 +1,7 @@
 """Add up the scores of overlapping windows in one pass over a box, in little memory.
 
-Windows are taken in raster order: row by row along the longest axis, panel by panel along the
-second, all windows along the shortest at once. A voxel's sum is final when the windows that follow
+Windows are taken in raster order: row by row along one axis, panel by panel along the second, all
+windows along the third at once. A voxel's sum is final when the windows that follow
 begin behind it. So all that must be kept is the present panel, as large as a window, and what the
 present row shares with the next: a quarter of a window's depth for steps of 0.75.
 
@@ -29,11 +29,11 @@ class Order:
     """Roles of the three axes, each a number 0, 1 or 2."""
 
     row: int
-    """A new row of windows starts along this axis: the longest."""
+    """A new row of windows starts along this axis."""
     panel: int
     """Panels of a row follow one another along this axis."""
     deep: int
-    """A panel reaches through the whole box along this axis: the shortest."""
+    """A panel reaches through the whole box along this axis, the shorter of the other two."""
 
     def box(self, row: slice, panel: slice, deep: slice) -> Box:
         """Box with these parts of the three axes."""
@@ -41,10 +41,13 @@ class Order:
         return (parts[0], parts[1], parts[2])
 
 
-def order_for(shape: Zyx) -> Order:
-    """Order that needs least memory for a volume of that shape."""
-    longest, middle, shortest = sorted(range(3), key=lambda axis: (-shape[axis], axis))
-    return Order(longest, middle, shortest)
+def orders(shape: Zyx) -> list[Order]:
+    """One order for each axis that may be the row axis; that of the longest axis first."""
+    found = []
+    for row in sorted(range(3), key=lambda axis: -shape[axis]):
+        panel, deep = sorted({0, 1, 2} - {row}, key=lambda axis: -shape[axis])
+        found.append(Order(row, panel, deep))
+    return found
 
 
 @dataclass(frozen=True)

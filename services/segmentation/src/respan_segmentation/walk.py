@@ -7,6 +7,7 @@ goes on from row to row as long as the next one is free: then nothing is predict
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from respan_common.devices import torch_device
 from respan_common.drafts import Draft, draft_folder
-from respan_common.errors import VolumeNotFoundError
+from respan_common.errors import VolumeFormatError, VolumeNotFoundError
 from respan_common.events import Reporter
 from respan_common.geometry import Box, whole
+from respan_common.model_cards import misfits
 from respan_common.model_folders import ModelFolder
 from respan_common.pieces import Pieces
 from respan_common.processes import give_memory_back
@@ -32,9 +34,9 @@ from respan_segmentation.model import load
 from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
 from respan_segmentation.passes import Grid, Pass
 from respan_segmentation.pipeline import Tally
-from respan_segmentation.plan import Row
+from respan_segmentation.plan import Row, starts, tokens, undone
 from respan_segmentation.plausibility import complaints, image_features
-from respan_segmentation.refinement import SPINE_ROLES, Refinement
+from respan_segmentation.refinement import LARGEST_UM, SPINE_ROLES, Refinement
 from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey, survey
 
@@ -42,6 +44,7 @@ STAGE = "segmentation"
 FIRST_STAGE, UNREFINED = ".first_stage", ".unrefined"
 """Arrays of the draft that are never published."""
 _SURVEY = "survey"
+_COUNTED = re.compile(r"counted \S+ \S+ \S+ (\d+) (\d+)")
 _POLL_S = 0.2
 
 
@@ -103,11 +106,11 @@ class Walk:
     def images(self) -> dict[str, tuple[list[str], type[np.generic]]]:
         """Names of the channels, and type, of every group that is an image."""
         names = {
-            PROBABILITIES: _output_names(self.folder),
+            PROBABILITIES: self.folder.table.names,
             UNCERTAINTY: ["entropy", "disagreement"],
         }
         return {
-            group: (names[group][:count], dtype)
+            group: (list(names[group][:count]), dtype)
             for group, (count, dtype) in self.decision.channels.items()
             if group in names
         }
@@ -118,10 +121,11 @@ class Walk:
         if self.main.confidence is not None:
             features["confidence"] = self.main.confidence
         trained = self.folder.card.get("trained_range", {})
-        return [*complaints(features, trained), *self._shortages()]
+        again = self._refinement_warnings(self.refiner) if self.refiner else ()
+        return [*complaints(features, trained), *again, *self._shortages()]
 
     def _shortages(self) -> Iterator[str]:
-        least = self.main.tally.least_batch
+        least = self.main.least_batch
         if least is not None:
             yield f"memory of {self.device} was short: windows were predicted {least} at a time"
         if self.main.is_narrow:
@@ -146,8 +150,14 @@ class Walk:
             token
             for column in last.columns(whole(self.volume.shape_zyx))
             for row in column
-            for token in _tokens(last, row)
+            for token in tokens(last.name, row)
         ]
+
+    @property
+    def shards_done(self) -> int:
+        """Shards that the last step has finished, also in earlier attempts."""
+        last = "refined" if self.refiner else "classes"
+        return sum(token.startswith(f"{last} ") for token in self._pieces.done())
 
     def left(self) -> int:
         """Shards of the whole image that are not finished."""
@@ -171,7 +181,7 @@ class Walk:
             return
         try:
             done = self._advance()
-        except (OSError, VolumeNotFoundError, ValueError):
+        except (OSError, ValueError, VolumeFormatError, VolumeNotFoundError):
             # What is finished is published and moved away, at any moment and in any order.
             if self._pieces.belong_to(self._digest):
                 raise
@@ -191,15 +201,15 @@ class Walk:
             self._enter(number)
             while self._take(task, columns):
                 pass
-            if _undone(task, columns, self._pieces.done()):
+            if undone(task.name, columns, self._pieces.done()):
                 return False
         return True
 
     def _take(self, task: Task, columns: list[list[Row]]) -> bool:
         """Claim rows that follow one another and do them; whether there were any."""
-        for row in _starts(_undone(task, columns, self._pieces.done())):
+        for row in starts(undone(task.name, columns, self._pieces.done())):
             with ExitStack() as held:
-                if not held.enter_context(self._pieces.claimed(_tokens(task, row))):
+                if not held.enter_context(self._pieces.claimed(tokens(task.name, row))):
                     continue
                 if self._is_done(task, row):
                     continue
@@ -209,17 +219,17 @@ class Walk:
 
     def _follow(self, task: Task, some: Sequence[Row], held: ExitStack) -> None:
         for row, after in zip(task.sweep(some), [*some[1:], None], strict=False):
-            self._pieces.mark_done(_tokens(task, row))
+            self._pieces.mark_done(tokens(task.name, row))
             self._count_finished()
             self._tick()
             held.close()
             if after is None or self._is_done(task, after):
                 return
-            if not held.enter_context(self._pieces.claimed(_tokens(task, after))):
+            if not held.enter_context(self._pieces.claimed(tokens(task.name, after))):
                 return
 
     def _is_done(self, task: Task, row: Row) -> bool:
-        return self._pieces.done().issuperset(_tokens(task, row))
+        return self._pieces.done().issuperset(tokens(task.name, row))
 
     def _enter(self, number: int) -> None:
         """Begin a step: its share of the whole, and its windows, measure the progress."""
@@ -232,8 +242,8 @@ class Walk:
     def _count_finished(self) -> None:
         task = self._tasks[self._step]
         rows = [row for column in task.columns(whole(self.volume.shape_zyx)) for row in column]
-        tokens = {token for row in rows for token in _tokens(task, row)}
-        self._finished = len(tokens & self._pieces.done()) / max(len(tokens), 1)
+        every = {token for row in rows for token in tokens(task.name, row)}
+        self._finished = len(every & self._pieces.done()) / max(len(every), 1)
         self._most = 1 / max(len(rows), 1)
         self._before = task.tally.predicted + task.tally.skipped
 
@@ -333,7 +343,32 @@ class Walk:
             self._writer(CLASSES),
             self.volume.spacing,
             self._tick,
+            self._note_refined,
         )
+
+    def _note_refined(self, shard: Box, refined: int, too_large: int) -> None:
+        """Keep a shard's counts with the draft: other processes do other shards."""
+        place = " ".join(f"{part.start}-{part.stop}" for part in shard)
+        self._pieces.mark_done([f"counted {place} {refined} {too_large}"])
+
+    def _refined_counts(self) -> list[tuple[int, int]]:
+        """Objects that were refined, and that were too large for it, shard by shard."""
+        found = (_COUNTED.fullmatch(token) for token in self._pieces.done())
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    @property
+    def refined(self) -> int:
+        """Objects of the image that were refined, by whichever process."""
+        return sum(refined for refined, _ in self._refined_counts())
+
+    def _refinement_warnings(self, refiner: ModelFolder) -> Iterator[str]:
+        yield from refiner.warnings
+        yield from misfits(refiner, self.volume.spacing)
+        if any(too_large for _, too_large in self._refined_counts()):
+            yield (
+                f"spines that touch each other over more than {LARGEST_UM:g} µm were not refined: "
+                "they are as the first model saw them"
+            )
 
     def _hidden_reader(self, name: str) -> Callable[[Box], NDArray[Any]]:
         return self._writer(name).read
@@ -353,49 +388,8 @@ def meaning_of(
     return Meaning(folder.outputs, tuple(painted), tuple(spines), threshold)
 
 
-def _output_names(folder: ModelFolder) -> list[str]:
-    """Names of a network's outputs, in their order."""
-    if folder.regions is None:
-        return sorted(folder.table.written, key=folder.table.written.__getitem__)
-    labels = folder.dataset["labels"]
-    return [name for name, value in labels.items() if name != "ignore" and value not in (0, [0])]
-
-
 def _devices(device: torch.device) -> tuple[torch.device, ...]:
     """All GPUs that this process may use, or the processor."""
     if device.type != "cuda":
         return (device,)
     return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
-
-
-def _tokens(task: Task, row: Row) -> list[str]:
-    """Names of a row's shards; by place, since another machine may cut other rows."""
-    return [
-        f"{task.name} " + " ".join(f"{part.start}-{part.stop}" for part in shard)
-        for shard in row.shards
-    ]
-
-
-def _undone(task: Task, columns: list[list[Row]], done: set[str]) -> list[list[Row]]:
-    """Rows that are not finished, in runs that follow one another."""
-    runs: list[list[Row]] = []
-    for column in columns:
-        runs.append([])
-        for row in column:
-            if done.issuperset(_tokens(task, row)):
-                runs.append([])
-            else:
-                runs[-1].append(row)
-    return [run for run in runs if run]
-
-
-def _starts(runs: list[list[Row]]) -> Iterator[Row]:
-    """Rows where a sweep may begin, the best first.
-
-    The first row of the longest run, as every other start predicts some windows twice; where
-    somebody sweeps there already, its middle, so that two sweeps share it evenly.
-    """
-    runs = sorted(runs, key=len, reverse=True)
-    yield from (run[0] for run in runs)
-    yield from (run[len(run) // 2] for run in runs)
-    yield from (row for run in runs for row in run)

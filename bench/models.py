@@ -30,6 +30,7 @@ import pandas as pd
 from bench import rr30a
 from bench.phantoms import analyze
 from bench.scoring import Analyzed, counts, figures
+from respan_common.volumes import open_volume
 
 SPACINGS_UM = {"two-photon": (1.0, 0.102, 0.102), "confocal": (0.15, 0.065, 0.065)}
 """Voxel sizes (z, y, x) of the two shipped models."""
@@ -89,6 +90,7 @@ def _real(data: Path, session: str, model: str, work: Path) -> dict[str, float]:
     found = rr30a.score(table[["z_um", "y_um", "x_um"]].to_numpy(np.float64), annotation)
     swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
     (image,) = json.loads(run.output)["images"]
+    dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
     return {
         "found": found.found,
         "true": found.true,
@@ -100,6 +102,7 @@ def _real(data: Path, session: str, model: str, work: Path) -> dict[str, float]:
             rr30a.traced_length_covered(rr30a.drawn(swc), annotation),
             3,
         ),
+        "length_in_dendrites": round(rr30a.length_in_dendrites(dendrites, annotation), 3),
         "segmentation_s": image["seconds"]["segmentation"],
         "whole_run_s": round(run.seconds),
     }

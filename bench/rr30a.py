@@ -83,6 +83,19 @@ def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotati
     return float((distance_um <= 0.5).mean())
 
 
+def length_in_dendrites(
+    dendrites: NDArray[np.uint32], annotation: Annotation, reach_um: float = 0.5
+) -> float:
+    """Share of the traced centerlines with a dendrite's voxel near by, by the same distance."""
+    reach = np.ceil(reach_um / (np.asarray(SPACING_UM) * WEIGHTS)).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach)), axis=-1).reshape(-1, 3)
+    near = np.linalg.norm(steps * SPACING_UM * np.asarray(WEIGHTS), axis=1) <= reach_um
+    at = np.rint(annotation.centerlines_um / SPACING_UM).astype(int)
+    around = (at[:, None] + steps[near]).clip(0, np.array(dendrites.shape) - 1)
+    z, y, x = np.moveaxis(around, -1, 0)
+    return float((dendrites[z, y, x] > 0).any(axis=1).mean())
+
+
 def analyze(data: Path, session: str, model: str, work: Path) -> tuple[Run, Path]:
     """Run the whole analysis as a user would; the run, and the sub-folder with its tables."""
     sub_folder = work / "rr30a" / session
@@ -145,7 +158,11 @@ def report(result: Run, folder: Path, annotation: Annotation, session: str) -> N
     print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
     swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
     covered = traced_length_covered(drawn(swc), annotation)
-    print(f"traced dendrite length covered: {covered:.1%}")
+    dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
+    inside = length_in_dendrites(dendrites, annotation)
+    print(
+        f"traced length within 0.5 µm of our centerlines {covered:.1%}, of dendrites {inside:.1%}"
+    )
 
 
 if __name__ == "__main__":

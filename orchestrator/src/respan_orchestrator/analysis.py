@@ -92,8 +92,7 @@ def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Measure spines and dendrites.
 
     What the settings leave open is taken from the operating point in the model's card, if it has
-    one: the least volume above which its finds can be believed, say. What it says of segmentation
-    has been used there.
+    one: the least volume above which its finds can be believed, say.
     """
     given = job.settings.quantification.model_dump(exclude_unset=True)
     model = _chosen_model(job)

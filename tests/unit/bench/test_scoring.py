@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bench.rr30a import Annotation, length_in_dendrites
 from bench.scoring import figures, overlapping
 
 PERFECT = {
@@ -46,3 +47,14 @@ def test_nothing_found_scores_zero():
     scored = figures([{**nothing, "true": 10, "true_um": 20.0, "true_points": 100}])
     assert scored["f1_center"] == scored["cl_dice"] == 0
     assert scored["density_error"] == -1
+
+
+def test_traced_length_lies_in_a_dendrite_half_a_micrometer_away_and_no_farther():
+    dendrites = np.zeros((9, 40, 40), dtype=np.uint32)
+    dendrites[4, 20] = 1
+    rows = np.array([20, 24, 25])
+    lines_um = np.column_stack([np.full(3, 4.0), rows * 0.12, np.full(3, 2.4)])
+    slices_um = np.column_stack([[3.0, 2.0], np.full(2, 2.4), np.full(2, 2.4)])
+    nothing = np.zeros((0, 3))
+    assert length_in_dendrites(dendrites, Annotation(nothing, lines_um)) == pytest.approx(2 / 3)
+    assert length_in_dendrites(dendrites, Annotation(nothing, slices_um)) == pytest.approx(1 / 2)

@@ -33,11 +33,19 @@ def respan(*arguments: str) -> dict[str, object]:
 
 
 def analyze(
-    work: Path, kind: str, snr: str, images: int, seed: int, model: str
-) -> list[tuple[Path, Path]]:
-    """Make and analyze `images` volumes; the tables of found and true spines of each."""
+    work: Path,
+    kind: str,
+    snr: str,
+    images: int,
+    seed: int,
+    model: str,
+    spacing_um: list[float] | None = None,
+) -> list[str]:
+    """Make `images` volumes in `phantoms_SNR` and analyze them in `experiment_SNR`; their names."""
     phantoms, folder = work / f"phantoms_{snr}", work / f"experiment_{snr}"
-    options = ("--kind", kind, "--images", str(images), "--snr", snr, "--seed", str(seed))
+    options = ["--kind", kind, "--images", str(images), "--snr", snr, "--seed", str(seed)]
+    if spacing_um is not None:
+        options += ["--spacing", ",".join(map(str, spacing_um))]
     respan("synth", str(phantoms), *options)
     folder.mkdir()
     (folder / "Analysis_Settings.yml").write_text("Parameters:\n  neuron_channel: 1\n")
@@ -46,6 +54,12 @@ def analyze(
         path.rename(folder / path.name)
         names.append(path.stem)
     respan("run", str(folder), *(["--model", model] if model else []))
+    return names
+
+
+def tables(work: Path, snr: str, names: list[str]) -> list[tuple[Path, Path]]:
+    """Tables of found and true spines of each volume."""
+    phantoms, folder = work / f"phantoms_{snr}", work / f"experiment_{snr}"
     return [
         (
             folder / "Tables" / f"{name}_detected_spines.csv",
@@ -55,9 +69,9 @@ def analyze(
     ]
 
 
-def score(tables: list[tuple[Path, Path]], least_um3: float) -> dict[str, float]:
+def score(pairs: list[tuple[Path, Path]], least_um3: float) -> dict[str, float]:
     """Agreement over all volumes, counting found heads of at least a volume."""
-    counts = pd.DataFrame([compare_tables(found, true, least_um3) for found, true in tables])
+    counts = pd.DataFrame([compare_tables(found, true, least_um3) for found, true in pairs])
     found, true, same = (int(counts[name].sum()) for name in ("found", "true", "matched"))
     return {
         "found": found,
@@ -83,11 +97,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for snr in SNRS:
             options = (arguments.kind, snr, arguments.images, arguments.seed, arguments.model)
-            tables = analyze(Path(scratch), *options)
-            metrics[f"phantoms, {snr}"] = score(tables, 0.0)
+            pairs = tables(Path(scratch), snr, analyze(Path(scratch), *options))
+            metrics[f"phantoms, {snr}"] = score(pairs, 0.0)
             for least_um3 in LEAST_VOLUMES_UM3 if arguments.sweep else (0.0,):
                 print(
-                    f"{snr:<8} head >= {least_um3:4.2f} µm³  {score(tables, least_um3)}", flush=True
+                    f"{snr:<8} head >= {least_um3:4.2f} µm³  {score(pairs, least_um3)}", flush=True
                 )
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1))

@@ -1,6 +1,6 @@
 """Analyze a real in-vivo two-photon stack from folder to tables, and score it against annotation.
 
-    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER]
+    python -m bench.rr30a [--session tp0] [--model NAME|DIR] [--work FOLDER] [--picture FILE]
 
 The data (MIT, mapmanager/PyMapManager-Data) are not part of the project: RESPAN_TEST_DATA names
 their folder. Nothing in the project is trained or tuned on them.
@@ -24,11 +24,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial import cKDTree
 
+from bench.finds import COLUMNS, Stack, montage
 from bench.processes import Run, run
-from respan_orchestrator.matching import Agreement, agreement
+from respan_common.volumes import open_volume
+from respan_orchestrator.matching import Agreement, agreement, match_points
 
 SPACING_UM = (1.0, 0.12, 0.12)
 NEAR_CENTERLINE_UM = 3.0
@@ -79,6 +83,19 @@ def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotati
     return float((distance_um <= 0.5).mean())
 
 
+def length_in_dendrites(
+    dendrites: NDArray[np.uint32], annotation: Annotation, reach_um: float = 0.5
+) -> float:
+    """Share of the traced centerlines with a dendrite's voxel near by, by the same distance."""
+    reach = np.ceil(reach_um / (np.asarray(SPACING_UM) * WEIGHTS)).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach)), axis=-1).reshape(-1, 3)
+    near = np.linalg.norm(steps * SPACING_UM * np.asarray(WEIGHTS), axis=1) <= reach_um
+    at = np.rint(annotation.centerlines_um / SPACING_UM).astype(int)
+    around = (at[:, None] + steps[near]).clip(0, np.array(dendrites.shape) - 1)
+    z, y, x = np.moveaxis(around, -1, 0)
+    return float((dendrites[z, y, x] > 0).any(axis=1).mean())
+
+
 def analyze(data: Path, session: str, model: str, work: Path) -> tuple[Run, Path]:
     """Run the whole analysis as a user would; the run, and the sub-folder with its tables."""
     sub_folder = work / "rr30a" / session
@@ -95,12 +112,35 @@ def main() -> None:
     parser.add_argument("--session", default="tp0", choices=("tp0", "tp1"))
     parser.add_argument("--model", default="", help="default: the best-fitting shipped one")
     parser.add_argument("--work", type=Path, help="default: a temporary folder")
+    parser.add_argument("--picture", type=Path, help="false finds above, missed spines below")
     arguments = parser.parse_args()
     data = Path(os.environ.get("RESPAN_TEST_DATA", "../shared/data")) / "rr30a"
     with tempfile.TemporaryDirectory() as scratch:
         work = arguments.work or Path(scratch)
         result, folder = analyze(data, arguments.session, arguments.model, work)
-        report(result, folder, read_annotation(data, arguments.session), arguments.session)
+        annotation = read_annotation(data, arguments.session)
+        report(result, folder, annotation, arguments.session)
+        if arguments.picture:
+            draw(folder, arguments.session, annotation).save(arguments.picture)
+
+
+def draw(folder: Path, session: str, annotation: Annotation, seed: int = 0) -> Image.Image:
+    """Some of the false finds and some of the missed spines, drawn by lot."""
+    table = pd.read_csv(folder / "Tables" / f"{session}_detected_spines.csv")
+    found_um = table[["z_um", "y_um", "x_um"]].to_numpy(np.float64)
+    distance_um, _ = cKDTree(annotation.centerlines_um).query(found_um)
+    found_um = found_um[distance_um <= NEAR_CENTERLINE_UM]
+    pairs = match_points(found_um, annotation.heads_um, MATCH_UM, WEIGHTS)
+    rng = np.random.default_rng(seed)
+    wrong, missed = (
+        rng.permutation(np.delete(points, pairs[:, side], axis=0)) / SPACING_UM
+        for side, points in enumerate((found_um, annotation.heads_um))
+    )
+    store = folder / "Zarr" / f"{session}.ome.zarr"
+    grey = np.squeeze(tifffile.imread(folder / f"{session}.tif"))
+    heads = annotation.heads_um / SPACING_UM
+    spines = open_volume(store, "labels/spines").read()
+    return montage(Stack(grey, spines, heads), [wrong[:COLUMNS], wrong[COLUMNS:], missed])
 
 
 def report(result: Run, folder: Path, annotation: Annotation, session: str) -> None:
@@ -118,7 +158,11 @@ def report(result: Run, folder: Path, annotation: Annotation, session: str) -> N
     print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
     swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
     covered = traced_length_covered(drawn(swc), annotation)
-    print(f"traced dendrite length covered: {covered:.1%}")
+    dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
+    inside = length_in_dendrites(dendrites, annotation)
+    print(
+        f"traced length within 0.5 µm of our centerlines {covered:.1%}, of dendrites {inside:.1%}"
+    )
 
 
 if __name__ == "__main__":

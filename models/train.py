@@ -1,13 +1,13 @@
 """Train the small models that ship with the project, on phantoms alone.
 
-    python models/train.py two-photon            # everything, about half an hour on one core
-    python models/train.py confocal --threads 4
+    python models/train.py confocal --threads 1    # everything, about 45 minutes on one core
     python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
+    python models/train.py two-photon --start work/first/model/two-photon
 
 Run it again after an interruption: volumes that are there stay, and the training goes on from its
 last epoch. A smaller or larger --epochs than before continues the same training, with the learning
-rate falling towards the new end. The model ends up in WORK/model/NAME. The shipped models were made
-with --threads 1.
+rate falling towards the new end. `--start` begins with the weights of another model. The model ends
+up in WORK/model/NAME. How the shipped models were made, line by line: docs/models.md.
 """
 
 from __future__ import annotations
@@ -61,10 +61,13 @@ class Recipe:
             batch_size=2,
             patch_size=self.patch_size,
             features_per_stage=self.features,
+            flat_stages=1,
             optimizer="adamw",
             initial_learning_rate=0.002,
-            class_balance=0.35,
+            class_balance=0.15,
             augmentation="light",
+            mixed_precision=True,
+            weight_averaging=0.995,
             seed=self.seed,
         )
 
@@ -75,9 +78,9 @@ RECIPES = {
         spacing_um=[1.0, 0.102, 0.102],
         shape=[24, 256, 256],
         patch_size=[12, 128, 128],
-        features=[12, 24, 48, 96, 128],
-        volumes=70,
-        epochs=20,
+        features=[16, 32, 64, 96, 128],
+        volumes=240,
+        epochs=18,
         seed=1001,
     ),
     "confocal": Recipe(
@@ -85,9 +88,9 @@ RECIPES = {
         spacing_um=[0.15, 0.065, 0.065],
         shape=[40, 256, 256],
         patch_size=[24, 96, 96],
-        features=[12, 24, 48, 96],
-        volumes=50,
-        epochs=18,
+        features=[16, 32, 64, 96],
+        volumes=160,
+        epochs=24,
         seed=2001,
     ),
 }
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of 50 iterations each")
     parser.add_argument("--volumes", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="model folder whose weights to begin with")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.name]
     work = (arguments.work or Path("work/models") / arguments.name).resolve()
@@ -113,6 +117,7 @@ def main() -> None:
         work / "data",
         work / "model",
         recipe.training(arguments.epochs or recipe.epochs),
+        start=arguments.start,
         runtime=Runtime("auto", arguments.threads),
     )
     result = run_training(job, Reporter(Printer(), lambda: False))

@@ -116,6 +116,20 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(data, trained, t
     assert is_same(weights_of(tmp_path), weights_of(trained[0]))
 
 
+def test_averaged_weights_of_a_stopped_training_end_the_same(data, tmp_path):
+    changes = {"mixed_precision": True, "weight_averaging": 0.9}
+    train(data, tmp_path / "whole", **changes)
+    with pytest.raises(CancelledError):
+        train(data, tmp_path / "stopped", StopsAfter(4), **changes)
+    train(data, tmp_path / "stopped", **changes)
+    assert is_same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
+
+
+def test_the_published_weights_are_the_average(data, trained, tmp_path):
+    train(data, tmp_path, weight_averaging=0.9)
+    assert not is_same(weights_of(tmp_path), weights_of(trained[0]))
+
+
 def test_a_training_that_was_stopped_goes_on_where_it_was(data, tmp_path):
     seen = []
 

@@ -22,8 +22,8 @@ from respan_common.params import SegmentationParams
 from respan_segmentation.model import load
 from respan_segmentation.normalization import statistics_of
 from respan_segmentation.outputs import Decision
-from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Recipe, Tally, scores_of
+from respan_segmentation.recipes import Grid, recipe_for
 from respan_segmentation.scores import Meaning
 from respan_segmentation.walk import meaning_of
 

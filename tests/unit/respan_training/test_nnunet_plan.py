@@ -44,6 +44,14 @@ def test_coarse_planes_are_convolved_only_once_the_others_have_caught_up(tmp_pat
     assert settings["spacing"] == pytest.approx(TWO_PHOTON.zyx)
 
 
+def test_kernels_span_coarse_planes_after_the_flat_stages(tmp_path):
+    features = [2, 4, 4, 4, 4]
+    asked = {"patch_size": [12, 64, 64], "features_per_stage": features, "flat_stages": 1}
+    network = planned(tmp_path, **asked)["architecture"]["arch_kwargs"]
+    assert network["kernel_sizes"] == [[1, 3, 3]] + [[3, 3, 3]] * 4
+    assert network["strides"] == [[1, 1, 1]] + [[1, 2, 2]] * 3 + [[2, 2, 2]]
+
+
 def test_isotropic_voxels_are_halved_along_every_axis(tmp_path):
     settings = planned(
         tmp_path, VoxelSpacing(0.1, 0.1, 0.1), patch_size=[16, 32, 32], features_per_stage=[2, 4]

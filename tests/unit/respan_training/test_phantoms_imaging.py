@@ -7,10 +7,14 @@ from respan_common.geometry import VoxelSpacing
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.imaging import (
     background_photons,
+    blur_laterally,
     detect,
+    lose_lines,
     patches_light,
     shift_lines,
+    shift_planes,
 )
+from respan_training.phantoms.raster import blurring
 from respan_training.phantoms.recipe import Detector
 
 PLAIN = Detector(
@@ -75,3 +79,45 @@ def test_a_patch_is_brightest_at_its_center():
     light = patches_light(np.array([[4.0, 5.0, 6.0, 1.5, 0.2]]), field)
     assert np.unravel_index(light.argmax(), light.shape) == (4, 10, 12)
     assert light.max() == pytest.approx(0.2)
+
+
+def test_planes_without_motion_stay_and_with_motion_keep_an_even_image():
+    image = np.full((3, 8, 8), 7, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    assert shift_planes(image, 0.0, rng) is image
+    np.testing.assert_allclose(shift_planes(image, 0.8, rng), 7, rtol=1e-5)
+
+
+def test_motion_moves_a_spot_by_at_most_a_voxel_and_a_half():
+    image = np.zeros((20, 15, 15), dtype=np.float32)
+    image[:, 7, 7] = 1
+    moved = shift_planes(image, 5.0, np.random.default_rng(0))
+    rows = (moved.sum(axis=2) * np.arange(15)).sum(axis=1)
+    assert np.abs(rows - 7).max() == pytest.approx(1.5)
+    assert rows.std() > 0.5
+
+
+def test_stripes_darken_whole_lines_and_nothing_else():
+    image = np.ones((4, 50, 6), dtype=np.float32)
+    striped = lose_lines(image, 2, np.random.default_rng(3))
+    lines = striped[..., 0]
+    assert (striped == lines[..., None]).all()
+    assert 2 <= (lines < 0.31).sum() <= 6
+    assert (lines[lines > 0.31] == 1).all()
+
+
+def test_every_plane_is_blurred_by_its_own_width():
+    field = Field((2, 61, 61), VoxelSpacing(1, 0.1, 0.1))
+    image = np.zeros(field.shape_zyx, dtype=np.float32)
+    image[:, 30, 30] = 1
+    blurred = blur_laterally(image, np.array([0.2, 0.4]), field)
+    away_um = (np.arange(61) - 30) * 0.1
+    spread_um = np.sqrt((blurred.sum(axis=1) * away_um**2).sum(axis=1))
+    np.testing.assert_allclose(spread_um, [0.2, 0.4], rtol=0.05)
+
+
+def test_a_skewed_blur_keeps_light_and_reaches_further_into_depth():
+    at_um = np.arange(-60, 61) * 0.1
+    kernel = blurring(at_um, at_um, 1.0, skew=0.2)[:, 60]
+    assert kernel.sum() == pytest.approx(1, rel=1e-3)
+    assert kernel[at_um > 0].sum() / kernel[at_um < 0].sum() == pytest.approx(1.2 / 0.8, rel=0.03)

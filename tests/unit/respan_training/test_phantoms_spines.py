@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from respan_common.geometry import VoxelSpacing
+from respan_common.params import SynthesisParams
 from respan_training.phantoms.annotation import spine_glow
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.paths import Path, across, undulating, varicose, walk
-from respan_training.phantoms.recipe import Optics
+from respan_training.phantoms.recipe import Optics, draw_recipe
 from respan_training.phantoms.solids import together, tube
-from respan_training.phantoms.spines import draw_spine, positions_um
+from respan_training.phantoms.spines import draw_spine, positions_um, second_head
 
 STRAIGHT = Path(
     np.column_stack([np.full(81, 4.0), np.full(81, 10.0), np.linspace(0, 20, 81)]), np.full(81, 0.5)
@@ -17,6 +20,12 @@ STRAIGHT = Path(
 def spines(count, seed=0):
     rng = np.random.default_rng(seed)
     return [draw_spine(STRAIGHT, 40, 1, 10.0, 1.0, rng) for _ in range(count)]
+
+
+def recipe_at(field):
+    """A two-photon preset on another field."""
+    params = SynthesisParams(kind="two-photon", spacing_um=list(field.spacing.zyx))
+    return replace(draw_recipe(params, np.random.default_rng(0)), field=field)
 
 
 def test_bases_lie_on_the_surface_of_the_shaft():
@@ -63,13 +72,14 @@ def test_positions_have_their_density_and_a_hard_core(per_um):
     assert found.max() < 2005
 
 
+@pytest.mark.parametrize("skew", [0.0, 0.25])
 @pytest.mark.parametrize("spacing", [(0.1, 0.05, 0.05), (0.15, 0.065, 0.065), (1.0, 0.102, 0.102)])
-def test_a_spine_gives_light_in_proportion_to_its_volume(spacing):
+def test_a_spine_gives_light_in_proportion_to_its_volume(spacing, skew):
     shape = tuple(int(size / edge) for size, edge in zip((8, 20, 20), spacing, strict=True))
     field = Field(shape, VoxelSpacing(*spacing))
-    optics = Optics(0.2, 0.9, halo=0.25)
+    recipe = replace(recipe_at(field), optics=Optics(0.2, 0.9, halo=0.25, skew=skew))
     chosen = [spine for spine in spines(60) if spine.spine_class == "mushroom"][:10]
-    glows = [spine_glow(spine, together([]), field, optics, 0.0) for spine in chosen]
+    glows = [spine_glow(spine, together([]), recipe) for spine in chosen]
     light_um3 = [float(glow.light.sum()) * field.spacing.voxel_volume_um3 for glow in glows]
     expected = [0.75 * spine.volume_um3 for spine in chosen]
     assert sum(light_um3) == pytest.approx(sum(expected), rel=0.04)
@@ -79,7 +89,28 @@ def test_no_light_of_a_spine_comes_from_inside_its_shaft():
     field = Field((80, 200, 200), VoxelSpacing(0.1, 0.1, 0.1))
     shaft = tube(STRAIGHT.nodes_um, np.full(81, 3.0), 1.0)
     spine = next(spine for spine in spines(50) if spine.spine_class == "stubby")
-    assert spine_glow(spine, shaft, field, Optics(0.1, 0.3), 0.0).light.max() == 0
+    recipe = replace(recipe_at(field), optics=Optics(0.1, 0.3))
+    assert spine_glow(spine, shaft, recipe).light.max() == 0
+
+
+def test_a_spine_in_bleached_depth_gives_the_light_that_is_left():
+    field = Field((80, 200, 200), VoxelSpacing(0.1, 0.1, 0.1))
+    recipe = recipe_at(field)
+    faded = replace(recipe, detector=replace(recipe.detector, fading_per_um=0.05))
+    spine = next(spine for spine in spines(50) if spine.spine_class == "mushroom")
+    before, after = (spine_glow(spine, together([]), r) for r in (recipe, faded))
+    share = after.light.sum() / before.light.sum()
+    assert share == pytest.approx(np.exp(-0.05 * spine.head.center_um[0]), rel=0.03)
+
+
+def test_a_second_head_leaves_the_middle_of_its_stems_neck():
+    stem = next(spine for spine in spines(50) if spine.spine_class == "mushroom")
+    second = second_head(stem, np.random.default_rng(1))
+    assert second.stem is stem
+    assert any(np.allclose(second.base_um, node) for node in stem.neck_um[1:-1])
+    steps_um = np.linalg.norm(np.diff(second.neck_um, axis=0), axis=1)
+    assert second.neck_length_um == pytest.approx(steps_um.sum())
+    assert second.dendrite_id == stem.dendrite_id
 
 
 def test_across_is_at_right_angles_and_of_length_one():

@@ -158,6 +158,9 @@ class NnunetTrainingParams(_message.Message):
     INITIAL_MODEL_FIELD_NUMBER: _builtins.int
     OPTIMIZER_FIELD_NUMBER: _builtins.int
     CLASS_BALANCE_FIELD_NUMBER: _builtins.int
+    MIXED_PRECISION_FIELD_NUMBER: _builtins.int
+    WEIGHT_AVERAGING_FIELD_NUMBER: _builtins.int
+    FLAT_STAGES_FIELD_NUMBER: _builtins.int
     dataset_name: _builtins.str
     epochs: _builtins.int
     iterations_per_epoch: _builtins.int
@@ -171,6 +174,9 @@ class NnunetTrainingParams(_message.Message):
     optimizer: _builtins.str
     """"sgd" or "adamw"."""
     class_balance: _builtins.float
+    mixed_precision: _builtins.bool
+    weight_averaging: _builtins.float
+    flat_stages: _builtins.int
     @_builtins.property
     def patch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -191,10 +197,13 @@ class NnunetTrainingParams(_message.Message):
         initial_model: _builtins.str | None = ...,
         optimizer: _builtins.str | None = ...,
         class_balance: _builtins.float | None = ...,
+        mixed_precision: _builtins.bool | None = ...,
+        weight_averaging: _builtins.float | None = ...,
+        flat_stages: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_flat_stages", b"_flat_stages", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_mixed_precision", b"_mixed_precision", "_optimizer", b"_optimizer", "_seed", b"_seed", "_weight_averaging", b"_weight_averaging", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "flat_stages", b"flat_stages", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "mixed_precision", b"mixed_precision", "optimizer", b"optimizer", "seed", b"seed", "weight_averaging", b"weight_averaging"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_optimizer", b"_optimizer", "_seed", b"_seed", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "optimizer", b"optimizer", "patch_size", b"patch_size", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_batch_size", b"_batch_size", "_class_balance", b"_class_balance", "_convolutions_per_stage", b"_convolutions_per_stage", "_dataset_name", b"_dataset_name", "_epochs", b"_epochs", "_flat_stages", b"_flat_stages", "_initial_learning_rate", b"_initial_learning_rate", "_initial_model", b"_initial_model", "_iterations_per_epoch", b"_iterations_per_epoch", "_mixed_precision", b"_mixed_precision", "_optimizer", b"_optimizer", "_seed", b"_seed", "_weight_averaging", b"_weight_averaging", "augmentation", b"augmentation", "batch_size", b"batch_size", "class_balance", b"class_balance", "convolutions_per_stage", b"convolutions_per_stage", "dataset_name", b"dataset_name", "epochs", b"epochs", "features_per_stage", b"features_per_stage", "flat_stages", b"flat_stages", "initial_learning_rate", b"initial_learning_rate", "initial_model", b"initial_model", "iterations_per_epoch", b"iterations_per_epoch", "mixed_precision", b"mixed_precision", "optimizer", b"optimizer", "patch_size", b"patch_size", "seed", b"seed", "weight_averaging", b"weight_averaging"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__augmentation: _TypeAlias = _typing.Literal["augmentation"]  # noqa: Y015
     _WhichOneofArgType__augmentation: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation"]  # noqa: Y015
@@ -208,16 +217,22 @@ class NnunetTrainingParams(_message.Message):
     _WhichOneofArgType__dataset_name: _TypeAlias = _typing.Literal["_dataset_name", b"_dataset_name"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__flat_stages: _TypeAlias = _typing.Literal["flat_stages"]  # noqa: Y015
+    _WhichOneofArgType__flat_stages: _TypeAlias = _typing.Literal["_flat_stages", b"_flat_stages"]  # noqa: Y015
     _WhichOneofReturnType__initial_learning_rate: _TypeAlias = _typing.Literal["initial_learning_rate"]  # noqa: Y015
     _WhichOneofArgType__initial_learning_rate: _TypeAlias = _typing.Literal["_initial_learning_rate", b"_initial_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
     _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
     _WhichOneofReturnType__iterations_per_epoch: _TypeAlias = _typing.Literal["iterations_per_epoch"]  # noqa: Y015
     _WhichOneofArgType__iterations_per_epoch: _TypeAlias = _typing.Literal["_iterations_per_epoch", b"_iterations_per_epoch"]  # noqa: Y015
+    _WhichOneofReturnType__mixed_precision: _TypeAlias = _typing.Literal["mixed_precision"]  # noqa: Y015
+    _WhichOneofArgType__mixed_precision: _TypeAlias = _typing.Literal["_mixed_precision", b"_mixed_precision"]  # noqa: Y015
     _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
     _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__weight_averaging: _TypeAlias = _typing.Literal["weight_averaging"]  # noqa: Y015
+    _WhichOneofArgType__weight_averaging: _TypeAlias = _typing.Literal["_weight_averaging", b"_weight_averaging"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__augmentation) -> _WhichOneofReturnType__augmentation | None: ...
     @_typing.overload
@@ -231,14 +246,20 @@ class NnunetTrainingParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flat_stages) -> _WhichOneofReturnType__flat_stages | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_learning_rate) -> _WhichOneofReturnType__initial_learning_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__iterations_per_epoch) -> _WhichOneofReturnType__iterations_per_epoch | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mixed_precision) -> _WhichOneofReturnType__mixed_precision | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_averaging) -> _WhichOneofReturnType__weight_averaging | None: ...
 
 Global___NnunetTrainingParams: _TypeAlias = NnunetTrainingParams  # noqa: Y015

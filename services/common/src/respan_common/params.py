@@ -218,6 +218,15 @@ class NnunetTrainingParams(StageParams):
     0: every voxel the same, nnU-Net's own. 1: every class the same, however rare."""
     augmentation: Literal["default", "light"] = "default"
     """default: nnU-Net's own; light: mirroring and grey values only (phantoms vary enough)."""
+    flat_stages: NonNegativeInt | None = None
+    """Stages, from the finest on, whose kernels stay within a plane of coarse slices; absent:
+    nnU-Net's plan, which waits until pixels have become as large as slices are thick."""
+    mixed_precision: bool = False
+    """On a processor, multiply in bfloat16: about twice as fast where it has instructions for that
+    (AVX-512 BF16, AMX). On a GPU nnU-Net does so in any case."""
+    weight_averaging: Fraction = 0.0
+    """Publish the moving average of the weights, of which every iteration keeps this share (0.99:
+    the last hundred or so). 0: the last weights, nnU-Net's own."""
     seed: NonNegativeInt = 0
     """Seed of initial weights and of sampling."""
     initial_model: str = ""

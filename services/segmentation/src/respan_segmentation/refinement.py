@@ -21,9 +21,9 @@ from respan_common.params import SegmentationParams
 from respan_segmentation.model import Model
 from respan_segmentation.normalization import statistics_of
 from respan_segmentation.outputs import Decision, Writer
-from respan_segmentation.passes import Grid, recipe_for
 from respan_segmentation.pipeline import Read, Tally, scores_of
 from respan_segmentation.plan import Row, rows
+from respan_segmentation.recipes import Grid, recipe_for
 from respan_segmentation.scores import Meaning
 
 LARGEST_UM = 8.0

@@ -32,10 +32,11 @@ from respan_common.volumes import LevelWriter, Volume
 from respan_segmentation.jobs import RegionDoneError, SegmentationJob, threshold_of
 from respan_segmentation.model import load
 from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
-from respan_segmentation.passes import Grid, Pass
+from respan_segmentation.passes import Pass
 from respan_segmentation.pipeline import Tally
 from respan_segmentation.plan import Row, starts, tokens, undone
 from respan_segmentation.plausibility import complaints, image_features
+from respan_segmentation.recipes import Grid
 from respan_segmentation.refinement import LARGEST_UM, SPINE_ROLES, Refinement
 from respan_segmentation.scores import Meaning
 from respan_segmentation.survey import Survey, survey

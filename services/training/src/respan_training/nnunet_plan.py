@@ -201,7 +201,8 @@ def _resize(
     """Give a plan another patch and other feature maps, with the kernels nnU-Net derives for them.
 
     Kernels and strides follow from spacing and patch: an axis with coarse voxels is neither
-    convolved nor halved until the others have caught up with it.
+    convolved nor halved until the others have caught up with it. `flat_stages` lets kernels span
+    it sooner: what is a spine, and what the blurred rim of a shaft, shows in the next slice.
     """
     patch = params.patch_size or plan["patch_size"]
     _, strides, kernels, patch, _ = get_pool_and_conv_props(spacing, patch, least_edge, 999_999)
@@ -216,6 +217,8 @@ def _resize(
         )
     stages = len(features)
     strides, kernels = strides[:stages], [*kernels[: stages - 1], (3, 3, 3)]
+    if params.flat_stages is not None:
+        kernels = [k if n < params.flat_stages else (3, 3, 3) for n, k in enumerate(kernels)]
     asked = params.patch_size or patch
     whole = np.prod(strides, axis=0)
     plan["patch_size"] = [

@@ -161,6 +161,8 @@ def _train(
         trainer.num_val_iterations_per_epoch = max(1, params.iterations_per_epoch // 10)
         trainer.initial_lr = params.initial_learning_rate
         trainer.optimizer_name = params.optimizer
+        trainer.mixed_precision = params.mixed_precision
+        trainer.averaging = params.weight_averaging
         if params.class_balance > 0:
             trainer.class_weights = _class_weights(data, params.class_balance, report)
         weights = None if start is None else start.weights

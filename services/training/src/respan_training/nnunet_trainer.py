@@ -30,6 +30,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from respan_training.nnunet_plan import CONFIGURATION
+from respan_training.weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,11 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
     optimizer_name = "sgd"
     class_weights: torch.Tensor | None = None
     """Weight of each class in the cross-entropy; None: the same for all."""
+    mixed_precision = False
+    """Whether a processor, too, computes in half precision."""
+    averaging = 0.0
+    """Decay of the average of the weights; 0: none."""
+    average: WeightAverage | None = None
 
     def print_to_log_file(self, *args: Any, **_: Any) -> None:
         """Log instead of print."""
@@ -71,6 +77,38 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
         """Build network, optimizer and loss, and hold the data."""
         super().initialize()
         self.dataset_class = HeldDataset
+
+    def start_averaging(self) -> None:
+        """Begin to average the weights, if that is asked for."""
+        if self.averaging > 0:
+            self.average = WeightAverage(self.network, self.averaging)
+
+    @property
+    def final_weights(self) -> dict[str, torch.Tensor]:
+        """What the trained model is: averaged weights, or the last."""
+        if self.average is not None:
+            return self.average.weights
+        return dict(self.network.state_dict())
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One step of the optimizer."""
+        mixed = self.mixed_precision and self.device.type == "cpu"
+        outcome: dict[str, Any] = self._mixed_step(batch) if mixed else super().train_step(batch)
+        if self.average is not None:
+            self.average.update(self.network)
+        return outcome
+
+    def _mixed_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's step, in bfloat16 but for the loss; its range needs no scaling of gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.network(batch["data"])
+        whole = [part.float() for part in output] if isinstance(output, list) else output.float()
+        loss = self.loss(whole, batch["target"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        self.optimizer.step()
+        return {"loss": loss.detach().numpy()}
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule; nnU-Net's own is SGD."""

@@ -67,6 +67,7 @@ def train(
     trainer.initialize()
     if start is not None:
         _take_over(trainer.network, start)
+    trainer.start_averaging()
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     loaders = trainer.get_dataloaders()
     epochs = _resume(trainer, checkpoint) if checkpoint.exists() else []
@@ -195,6 +196,7 @@ def _save(trainer: Trainer, checkpoint: Path, epochs: list[Epoch]) -> None:
             "network": trainer.network.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
+            "average": None if trainer.average is None else trainer.average.state(),
             "epochs": [vars(epoch) for epoch in epochs],
             "random": _random_state(trainer.device),
         },
@@ -207,6 +209,8 @@ def _resume(trainer: Trainer, checkpoint: Path) -> list[Epoch]:
     trainer.optimizer.load_state_dict(state["optimizer"])
     if trainer.grad_scaler is not None and state["scaler"] is not None:
         trainer.grad_scaler.load_state_dict(state["scaler"])
+    if trainer.average is not None and state["average"] is not None:
+        trainer.average.resume(**state["average"])
     _set_random_state(state["random"])
     return [Epoch(**epoch) for epoch in state["epochs"]]
 
@@ -246,7 +250,7 @@ def inference_checkpoint(trainer: Trainer) -> dict[str, Any]:
 
     arguments = trainer.my_init_kwargs
     return {
-        "network_weights": {key: on_cpu(v) for key, v in trainer.network.state_dict().items()},
+        "network_weights": {key: on_cpu(value) for key, value in trainer.final_weights.items()},
         "init_args": {
             key: arguments[key] for key in ("plans", "configuration", "fold", "dataset_json")
         },

@@ -23,7 +23,7 @@ from respan_common.geometry import Box
 from respan_common.schemes import SCHEMES
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.raster import Image, blurring, coverage, stain
-from respan_training.phantoms.recipe import Detector, Optics
+from respan_training.phantoms.recipe import Detector, Optics, Recipe
 from respan_training.phantoms.solids import Cones, Floats, Points, union_distance_um
 from respan_training.phantoms.spines import Spine
 
@@ -35,13 +35,13 @@ HALF = 0.45
 DOMINANCE = 1.0
 """Least ratio of a spine's light to other sharp light in its voxels."""
 
-ROSE = 5.0
-"""Signal to noise at which a human finds an object in noise (Rose criterion)."""
+ROSE = 7.0
+"""Signal to noise at which a human is sure of an object in noise; Rose found 5 for seeing one."""
 
-PEAK_NOISES = 2.5
+PEAK_NOISES = 2.0
 """Standard deviations of one voxel's noise that a visible spine's peak reaches."""
 
-OPEN_SHARE = 0.4
+OPEN_SHARE = 0.5
 """Least visible share of the spine's own half-peak region; the rest may drown in the shaft."""
 
 FEWEST_VOXELS = 3
@@ -69,24 +69,29 @@ class Glow:
     to_head_um: Floats
 
 
-def spine_glow(spine: Spine, shafts: Cones, field: Field, optics: Optics, membrane: float) -> Glow:
+def spine_glow(spine: Spine, shafts: Cones, recipe: Recipe) -> Glow:
     """Light of one spine without its shaft, through the sharp part of the optics.
 
-    The wide part is left out: a spine's share in it is below any noise.
+    The wide part is left out: a spine's share in it is below any noise. The optics are those at
+    the depth of the head.
     """
+    field, optics = recipe.field, recipe.optics
     sigma_um = np.array([optics.axial_um, optics.lateral_um, optics.lateral_um])
+    sigma_um *= float(optics.wider(spine.head.center_um[0]))
     box = _box(spine.low_um - 3 * sigma_um, spine.high_um + 3 * sigma_um, field)
     fine = _fine_axes(spine, field)
-    density = _spine_density(spine, shafts, fine, membrane)
+    density = _spine_density(spine, shafts, fine, recipe.scenery.membrane)
     light: Image = density
     coarse = [field.axis_um(axis)[part] for axis, part in enumerate(box)]
     for axis in range(3):
-        matrix = blurring(coarse[axis], fine[axis], float(sigma_um[axis]))
+        skew = optics.skew if axis == 0 else 0.0
+        matrix = blurring(coarse[axis], fine[axis], float(sigma_um[axis]), skew)
         light = np.moveaxis(np.tensordot(matrix, light, axes=(1, axis)), 0, axis)
     z, y, x = coarse[0][:, None, None], coarse[1][:, None], coarse[2]
     to_head_um = np.asarray(spine.head.distance_um(z, y, x))
     to_neck_um = union_distance_um(z, y, x, spine.neck)
     light = light * np.float32((1 - optics.halo) * spine.brightness)
+    light *= recipe.detector.left(coarse[0])[:, None, None]
     return Glow(box, light, to_head_um <= to_neck_um, to_head_um)
 
 

@@ -13,10 +13,12 @@ from respan_training.phantoms.raster import Image
 from respan_training.phantoms.recipe import Detector
 
 
-def blur_laterally(image: Image, sigma_um: float, field: Field) -> Image:
-    """Gaussian blur of every plane."""
-    sigma = (0.0, sigma_um / field.spacing.y_um, sigma_um / field.spacing.x_um)
-    blurred: Image = ndi.gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
+def blur_laterally(image: Image, sigma_um: NDArray[np.float64], field: Field) -> Image:
+    """Gaussian blur of every plane, each with its own width."""
+    blurred = np.empty_like(image)
+    for plane, width_um, into in zip(image, sigma_um, blurred, strict=True):
+        sigma = (width_um / field.spacing.y_um, width_um / field.spacing.x_um)
+        ndi.gaussian_filter(plane, sigma, output=into, mode="nearest", truncate=3.0)
     return blurred
 
 
@@ -65,6 +67,27 @@ def shift_lines(image: Image, sigma_voxels: float, rng: np.random.Generator) -> 
     shifted[..., :1] += left * image[..., :1]
     shifted[..., -1:] += right * image[..., -1:]
     return np.asarray(shifted, dtype=np.float32)
+
+
+def shift_planes(image: Image, sigma_voxels: float, rng: np.random.Generator) -> Image:
+    """Shift every plane in y and x by up to 1.5 voxels: the specimen moves between planes."""
+    if sigma_voxels == 0:
+        return image
+    shifts = np.clip(rng.normal(0, sigma_voxels, (len(image), 2)), -1.5, 1.5)
+    moved = [
+        ndi.shift(plane, shift, order=1, mode="nearest")
+        for plane, shift in zip(image, shifts, strict=True)
+    ]
+    return np.asarray(moved, dtype=np.float32)
+
+
+def lose_lines(image: Image, bands: int, rng: np.random.Generator) -> Image:
+    """Take most of the light from some bands of one to three lines: stripes."""
+    image = image.copy()
+    for _ in range(bands):
+        plane, line = rng.integers(image.shape[0]), rng.integers(image.shape[1])
+        image[plane, line : line + rng.integers(1, 4)] *= np.float32(rng.uniform(0, 0.3))
+    return image
 
 
 def detect(photons: Image, detector: Detector, rng: np.random.Generator) -> NDArray[Any]:

@@ -79,8 +79,8 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     field = recipe.field
     sharp, rest, solid_soma = _light_without_spines(recipe, scene)
     per_light = recipe.detector.photons / recipe.optics.head_response
-    membrane, shafts = recipe.scenery.membrane, together([scene.shafts, scene.soma])
-    glows = [spine_glow(s, shafts, field, recipe.optics, membrane) for s in scene.spines]
+    shafts = together([scene.shafts, scene.soma])
+    glows = [spine_glow(spine, shafts, recipe) for spine in scene.spines]
     sights = [sight(glow, sharp, rest, recipe.detector, per_light) for glow in glows]
     instances, labels, voxels = label_spines(glows, sights, field.shape_zyx)
     _label_rest(labels, sharp, solid_soma, recipe, scene)
@@ -109,14 +109,18 @@ def _light_without_spines(recipe: Recipe, scene: Scene) -> tuple[Image, Image, I
     planes = Planes(field, 2.5 * max(optics.axial_um, optics.halo_axial_um if optics.halo else 0))
     z_um = field.axis_um(0)
     solids = together([scene.shafts, scene.soma, scene.distractors])
-    blurs = [blurring(z_um, planes.positions_um, optics.axial_um)]
-    blurs.append(blurring(z_um, planes.positions_um, optics.halo_axial_um))
+    wider = optics.wider(z_um)
+    blurs = [blurring(z_um, planes.positions_um, optics.axial_um * wider, optics.skew)]
+    blurs.append(blurring(z_um, planes.positions_um, optics.halo_axial_um, optics.skew))
     core, halo = project(solids, planes, blurs, recipe.scenery.membrane)
-    core = imaging.blur_laterally(core, optics.lateral_um, field)
-    halo = imaging.blur_laterally(halo, optics.halo_lateral_um, field)
+    core = imaging.blur_laterally(core, optics.lateral_um * wider, field)
+    halo = imaging.blur_laterally(halo, np.full(len(halo), optics.halo_lateral_um), field)
     core *= np.float32(1 - optics.halo)
     rest = core + np.float32(optics.halo) * halo
     rest += imaging.patches_light(scene.patches_um, field)
+    left = recipe.detector.left(z_um)[:, None, None]
+    core *= left
+    rest *= left
     soma = np.zeros(field.shape_zyx, dtype=np.float32)
     if len(scene.soma):
         (soma,) = project(scene.soma, planes, [averaging(planes)])
@@ -139,7 +143,9 @@ def _label_rest(
 
 def _expose(photons: Image, recipe: Recipe, rng: np.random.Generator) -> NDArray[Any]:
     photons = photons + imaging.background_photons(recipe.field, recipe.detector, rng)
+    photons = imaging.shift_planes(photons, recipe.detector.motion_voxels, rng)
     photons = imaging.shift_lines(photons, recipe.detector.jitter_voxels, rng)
+    photons = imaging.lose_lines(photons, recipe.detector.stripes, rng)
     return imaging.detect(np.maximum(photons, 0), recipe.detector, rng)
 
 

@@ -62,17 +62,31 @@ def averaging(planes: Planes) -> Image:
     return np.asarray(inside / planes.per_slice, dtype=np.float32)
 
 
-def blurring(at_um: NDArray[np.float64], from_um: NDArray[np.float64], sigma_um: float) -> Image:
+def blurring(
+    at_um: NDArray[np.float64],
+    from_um: NDArray[np.float64],
+    sigma_um: float | NDArray[np.float64],
+    skew: float = 0.0,
+) -> Image:
     """Matrix that samples, at some positions, the Gaussian blur of values at other positions.
 
     `from_um` must be evenly spaced. Each row sums to 1 where the kernel lies within `from_um`.
+
+    Parameters
+    ----------
+    sigma_um
+        One width for all positions of `at_um`, or one for each.
+    skew
+        Light reaches further by this share behind its source than before it: two half Gaussians
+        whose widths differ by it, but not their mean.
     """
     step_um = from_um[1] - from_um[0] if len(from_um) > 1 else 1.0
     # A kernel narrower than the samples would fall between them.
-    sigma_um = max(sigma_um, 0.4 * step_um)
-    away = (at_um[:, None] - from_um) / sigma_um
+    sigma = np.maximum(np.broadcast_to(sigma_um, at_um.shape), 0.4 * step_um)[:, None]
+    away_um = at_um[:, None] - from_um
+    away = away_um / (sigma * np.where(away_um > 0, 1 + skew, 1 - skew))
     return np.asarray(
-        np.exp(-0.5 * away**2) * step_um / (np.sqrt(2 * np.pi) * sigma_um), dtype=np.float32
+        np.exp(-0.5 * away**2) * step_um / (np.sqrt(2 * np.pi) * sigma), dtype=np.float32
     )
 
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.params import SynthesisParams
@@ -31,6 +32,14 @@ class Optics:
     """Share of the light in the wide part."""
     halo_lateral_um: float = 0.6
     halo_axial_um: float = 2.4
+    skew: float = 0.0
+    """How much longer the axial tail is on the deeper side: spherical aberration."""
+    widening_per_um: float = 0.0
+    """Relative growth of the sharp part with depth."""
+
+    def wider(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factor on both widths of the sharp part at a depth; 1 at 0."""
+        return np.asarray(np.maximum(1 + self.widening_per_um * z_um, 0.5))
 
     @property
     def head_response(self) -> float:
@@ -71,6 +80,16 @@ class Detector:
     smoothing_y_voxels: float = 0.0
     smoothing_x_voxels: float = 0.0
     """Smoothing after detection: slow electronics along a line, averaging, resampling."""
+    fading_per_um: float = 0.0
+    """Loss of light with depth: bleaching and scattering, as an exponent."""
+    motion_voxels: float = 0.0
+    """Standard deviation of a plane's shift in y and x: breathing, heartbeat, drift."""
+    stripes: int = 0
+    """Bands of lines in which most light was lost."""
+
+    def left(self, z_um: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Share of the light that is left at a depth; 1 at 0."""
+        return np.asarray(np.exp(-self.fading_per_um * z_um), dtype=np.float32)
 
     @property
     def white(self) -> int:
@@ -104,6 +123,10 @@ class Scenery:
     """Low swellings on the shaft that nobody would call spines."""
     membrane: float
     """0: dye fills the inside; 1: it sits in the membrane."""
+    ghosts: int = 0
+    """Dendrites of another neuron, too dim for anybody to trace."""
+    forked: float = 0.03
+    """Share of spines with a second head on the same neck."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +210,8 @@ def _wide_two_photon_optics(rng: np.random.Generator) -> Optics:
     return Optics(
         lateral,
         axial,
+        skew=float(rng.uniform(0, 0.2)),
+        widening_per_um=float(rng.uniform(0, 0.008)),
         # Profiles of shafts in vivo (40, 16 and 5 % of the peak 2, 3 and 5 µm out of focus) fit
         # a core of 1.25 µm axially and 60 % of the light in a part of 0.8 x 3 µm.
         halo=float(rng.uniform(0.1, 0.65)),
@@ -198,17 +223,28 @@ def _wide_two_photon_optics(rng: np.random.Generator) -> Optics:
 def _wide_confocal_optics(rng: np.random.Generator) -> Optics:
     lateral = _log_uniform(rng, 0.08, 0.17)
     axial = _log_uniform(rng, 0.2, 0.55)
-    return Optics(lateral, axial, float(rng.uniform(0, 0.2)), lateral * 3, axial * 3)
+    return Optics(
+        lateral,
+        axial,
+        halo=float(rng.uniform(0, 0.2)),
+        halo_lateral_um=lateral * 3,
+        halo_axial_um=axial * 3,
+        skew=float(rng.uniform(0, 0.25)),
+        widening_per_um=float(rng.uniform(0, 0.02)),
+    )
 
 
 def _wide_detector(rng: np.random.Generator, two_photon: bool) -> Detector:
-    photons = _log_uniform(rng, 5, 80) if two_photon else _log_uniform(rng, 6, 120)
+    # rr30a: a head of 100 grey values varies by 30 from pixel to pixel, as 5 to 10 photons would.
+    photons = _log_uniform(rng, 3, 50) if two_photon else _log_uniform(rng, 4, 100)
     bits = int(rng.choice([8, 8, 8, 12, 16] if two_photon else [8, 12, 12, 16, 16]))
     white = 2**bits - 1
     # Share of white that a typical head reaches: above 0.3 bright shafts clip.
-    at_head = _log_uniform(rng, 0.2, 1.3) if two_photon else _log_uniform(rng, 0.1, 0.8)
+    at_head = _log_uniform(rng, 0.15, 1.0) if two_photon else _log_uniform(rng, 0.1, 0.8)
     gain = at_head * white / photons
-    smooth = bool(rng.uniform() < (0.6 if two_photon else 0.3))
+    # Detectors are slower along a line than across: neighbors in x share noise (rr30a: correlation
+    # 0.55 in x, 0.1 in y).
+    smooth = bool(rng.uniform() < (0.75 if two_photon else 0.3))
     return Detector(
         photons=photons,
         background=photons * _log_uniform(rng, 0.005, 0.08),
@@ -220,8 +256,11 @@ def _wide_detector(rng: np.random.Generator, two_photon: bool) -> Detector:
         read=float(rng.uniform(0.05, 0.7)) * gain + 0.3,
         bits=bits,
         jitter_voxels=float(rng.choice([0.0, 0.15, 0.4])),
-        smoothing_y_voxels=float(rng.uniform(0.2, 0.6)) if smooth else 0.0,
-        smoothing_x_voxels=float(rng.uniform(0.3, 0.9)) if smooth else 0.0,
+        smoothing_y_voxels=float(rng.choice([0.0, 0.3, 0.5])) if smooth else 0.0,
+        smoothing_x_voxels=float(rng.uniform(0.4, 0.9)) if smooth else 0.0,
+        fading_per_um=float(rng.uniform(0, 0.025 if two_photon else 0.05)),
+        motion_voxels=float(rng.choice([0.0, 0.3, 0.8] if two_photon else [0.0, 0.0, 0.3])),
+        stripes=int(rng.poisson(0.3)),
     )
 
 
@@ -234,13 +273,14 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         thickest_um=float(rng.choice([0.5, 0.8] if two_photon else [0.5, 0.9])),
         dimmest=0.15,
         elevation_deg=float(rng.choice([4.0, 8.0, 14.0] if two_photon else [5.0, 12.0, 25.0])),
-        spines_per_um=_log_uniform(rng, 0.3, 2.5),
+        spines_per_um=_log_uniform(rng, 0.4, 3.0),
         branch=0.35,
         neighbor=0.35,
         soma=0.05,
         axons=int(rng.integers(0, 6)),
-        puncta_per_um3=_log_uniform(rng, 1e-4, 5e-3),
+        puncta_per_um3=_log_uniform(rng, 2e-4, 8e-3),
         patches=int(rng.integers(0, 5)),
         bumps_per_um=float(rng.uniform(0, 0.8)),
         membrane=float(rng.choice([0.0, 0.0, 0.0, 0.7])),
+        ghosts=int(rng.integers(0, 3)),
     )

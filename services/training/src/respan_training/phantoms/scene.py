@@ -19,7 +19,7 @@ from respan_training.phantoms.paths import (
 )
 from respan_training.phantoms.recipe import Recipe
 from respan_training.phantoms.solids import Cones, Points, balls, together, tube
-from respan_training.phantoms.spines import Spine, draw_spine, positions_um
+from respan_training.phantoms.spines import Spine, draw_spine, positions_um, second_head
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def draw_scene(recipe: Recipe, rng: np.random.Generator) -> Scene:
     distractors = [_puncta(recipe, rng)]
     distractors += [_bumps(dendrite, scenery.bumps_per_um, rng) for dendrite in dendrites]
     distractors += [_draw_axon(field, rng) for _ in range(scenery.axons)]
+    distractors += [_draw_ghost(field, rng) for _ in range(scenery.ghosts)]
     patches = np.concatenate(
         [np.zeros((0, 5)), *(_patch(field, rng) for _ in range(scenery.patches))]
     )
@@ -171,8 +172,10 @@ def _spines_of(dendrite: Dendrite, recipe: Recipe, rng: np.random.Generator) -> 
                 dendrite.brightness * float(np.exp(rng.normal(0, 0.15))),
                 rng,
             )
-            if recipe.field.contains(spine.head.center_um):
-                spines.append(spine)
+            family = [spine]
+            if spine.has_neck and rng.uniform() < recipe.scenery.forked:
+                family.append(second_head(spine, rng))
+            spines += [one for one in family if recipe.field.contains(one.head.center_um)]
     return spines
 
 
@@ -199,6 +202,21 @@ def _draw_axon(field: Field, rng: np.random.Generator) -> Cones:
     brightness = float(np.exp(rng.uniform(np.log(0.1), np.log(1.0))))
     fiber = tube(nodes_um, np.full(len(nodes_um), rng.uniform(0.05, 0.14)), brightness)
     return together([fiber, _boutons(nodes_um, brightness, rng)])
+
+
+def _draw_ghost(field: Field, rng: np.random.Generator) -> Cones:
+    """Dim dendrite of another neuron: a shaft and heads beside it."""
+    point_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
+    nodes_um = through(point_um, random_direction(rng, 12), field, rng, bend_per_um=0.05)
+    path = varicose(nodes_um, rng.uniform(0.15, 0.4), rng, 0.12, 0.2)
+    brightness = float(np.exp(rng.uniform(np.log(0.015), np.log(0.08))))
+    count = int(rng.poisson(path.length_um * rng.uniform(0.2, 1.0)))
+    chosen = rng.integers(0, len(nodes_um), count)
+    outward = [across(path.tangents[node], rng.uniform(0, 2 * np.pi)) for node in chosen]
+    away_um = path.radius_um[chosen] + rng.uniform(0.3, 1.2, count)
+    heads_um = nodes_um[chosen] + away_um[:, None] * np.array(outward).reshape(-1, 3)
+    heads = balls(heads_um, rng.uniform(0.18, 0.4, count), np.full(count, brightness))
+    return together([tube(nodes_um, path.radius_um, brightness), heads])
 
 
 def _boutons(nodes_um: Points, brightness: float, rng: np.random.Generator) -> Cones:

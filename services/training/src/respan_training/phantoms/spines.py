@@ -36,6 +36,9 @@ class Spine:
         From base to tip along the neck and through the head.
     volume_um3 : float
         Outside the shaft, which is taken as flat at the base.
+    stem : Spine or None
+        For a second head on a forked neck, the spine whose neck it leaves; its own neck, base and
+        lengths begin at the fork.
     """
 
     spine_class: str
@@ -51,6 +54,7 @@ class Spine:
     volume_um3: float
     length_um: float
     tip_um: NDArray[np.float64]
+    stem: Spine | None = None
 
     @property
     def has_neck(self) -> bool:
@@ -196,10 +200,21 @@ def _with_neck(
     diameter_um = float(np.clip(0.15 * thick, 0.05, 0.4))
     length_um = float(np.clip(0.5 * np.exp(rng.normal(0, 0.5)), 0.12, 2.0))
     neck_um, heading = _bent(base_um, axis, length_um, 0.25, rng)
-    stretch = float(np.exp(rng.normal(0, 0.15)))
+    stretch = float(np.exp(rng.normal(0, 0.2)))
     spine = _assemble(neck_um, heading, diameter_um, volume_um3, stretch, brightness)
     name = "mushroom" if volume_um3 > MUSHROOM_HEAD_UM3 else "thin"
     return _named(spine, name, dendrite_id, position_um)
+
+
+def second_head(stem: Spine, rng: np.random.Generator) -> Spine:
+    """A spine that leaves the middle of another's neck: together they are a branched spine."""
+    fork = len(stem.neck_um) // 2
+    heading = stem.neck_um[fork] - stem.neck_um[fork - 1]
+    heading = heading / np.linalg.norm(heading)
+    axis = heading + rng.uniform(0.8, 1.8) * across(heading, rng.uniform(0, 2 * np.pi))
+    axis = axis / np.linalg.norm(axis)
+    args = (stem.dendrite_id, stem.position_um, stem.brightness, rng)
+    return replace(_with_neck(stem.neck_um[fork], axis, *args), stem=stem)
 
 
 def _bent(

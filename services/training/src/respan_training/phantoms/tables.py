@@ -20,15 +20,19 @@ SPINE_COLUMNS = [
     *("head_diameter_um", "head_volume_um3", "volume_um3"),
     *("position_on_dendrite_um", "elevation_deg", "brightness"),
     *("contrast", "signal_to_noise", "voxels", "resolvable"),
+    "stem_id",
 ]
-"""`x_um`, `y_um`, `z_um` are the head's center."""
+"""`x_um`, `y_um`, `z_um` are the head's center. `stem_id` is the spine on whose neck this one's
+neck begins, and 0 for one that begins on a shaft."""
 
 
 def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> pd.DataFrame:
     """One row per spine, in the order of their numbers from 1."""
+    numbers = {id(spine): number for number, spine in enumerate(scene.spines, start=1)}
     rows = [
         {
             "spine_id": number,
+            "stem_id": numbers.get(id(spine.stem), 0),
             **_spine_row(spine),
             "contrast": seen.contrast,
             "signal_to_noise": seen.signal_to_noise,
@@ -44,6 +48,7 @@ def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> 
         "dendrite_id": "int64",
         "spine_class": "object",
         "voxels": "int64",
+        "stem_id": "int64",
         "resolvable": "bool",
     }
     return pd.DataFrame(rows, columns=SPINE_COLUMNS).astype(types)

@@ -1,0 +1,102 @@
+"""Choose a model's operating point on phantoms that it was not trained on.
+
+    python -m bench.operating_point models/two-photon --kind two-photon [--images 20]
+
+A voxel is spine or neck where both together are more probable than a threshold; finds smaller than
+a least volume do not count. Phantoms are as varied as the training's (`snr="mixed"`), of another
+seed. The pair of the highest F1 belongs into the model's card (models/publish.py); heads match
+within 1 µm, one to one, where a distance along z counts 0.4 times, as for the real stack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.measuring import measure
+from respan_common.geometry import VoxelSpacing
+from respan_common.params import SynthesisParams
+from respan_orchestrator.matching import Agreement, agreement
+from respan_training.inference import load_network, probabilities, standardized
+from respan_training.phantoms import Phantom, make_phantom
+
+SEED = 5555
+SHAPES = {"two-photon": [24, 256, 256], "confocal": [40, 256, 256]}
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+LEAST_UM3 = {
+    "two-photon": (0.03, 0.06, 0.1, 0.15, 0.2, 0.3),
+    "confocal": (0.01, 0.02, 0.03, 0.05, 0.08),
+}
+MATCH_UM = 1.0
+WEIGHTS = (0.4, 1.0, 1.0)
+SPINE, NECK = 1, 4
+
+
+def classes_at(probability: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Classes (z, y, x): spine or neck above the threshold, else the best of the others."""
+    others = np.array([c for c in range(len(probability)) if c not in (SPINE, NECK)])
+    rest = others[probability[others].argmax(axis=0)]
+    inside = np.where(probability[SPINE] >= probability[NECK], SPINE, NECK)
+    protrusion = probability[SPINE] + probability[NECK] > threshold
+    return np.asarray(np.where(protrusion, inside, rest), dtype=np.uint8)
+
+
+def rows(
+    model: Path, kind: Literal["confocal", "two-photon"], images: int, weights: Path | None
+) -> Iterator[dict[str, float]]:
+    """One row per phantom, threshold and least volume."""
+    plan = json.loads((model / "plans.json").read_text())["configurations"]["3d_fullres"]
+    params = SynthesisParams(
+        kind=kind, shape=SHAPES[kind], spacing_um=plan["spacing"], snr="mixed", seed=SEED
+    )
+    network = load_network(model, weights)
+    for number in range(images):
+        phantom = make_phantom(params, number)
+        grey = standardized(phantom.image[0])
+        probability = probabilities(network, grey, plan["patch_size"])
+        for threshold in THRESHOLDS:
+            found = _spines(phantom, classes_at(probability, threshold), min(LEAST_UM3[kind]))
+            for least_um3 in LEAST_UM3[kind]:
+                agreed = _agreement(phantom, found[found["spine_vol"] >= least_um3])
+                yield {"threshold": threshold, "least_um3": least_um3, **vars(agreed)}
+
+
+def _spines(phantom: Phantom, classes: NDArray[np.uint8], least_um3: float) -> pd.DataFrame:
+    if not (classes == SPINE).any():
+        return pd.DataFrame(columns=["z_um", "y_um", "x_um", "spine_vol"], dtype=float)
+    sizes: dict[str, Any] = {"min_dendrite_volume_um3": 3.0, "min_spine_volume_um3": least_um3}
+    spacing: VoxelSpacing = phantom.spacing
+    return measure(classes, phantom.image[0], spacing, **sizes).spines
+
+
+def _agreement(phantom: Phantom, found: pd.DataFrame) -> Agreement:
+    true = phantom.spines[phantom.spines["resolvable"]]
+    heads = [t[["z_um", "y_um", "x_um"]].to_numpy(np.float64) for t in (found, true)]
+    return agreement(heads[0], heads[1], MATCH_UM, WEIGHTS)
+
+
+def main() -> None:
+    """Print a table, the best pair last."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--kind", required=True, choices=sorted(SHAPES))
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--weights", type=Path, help="checkpoint of a training that goes on")
+    arguments = parser.parse_args()
+    counted = rows(arguments.model, arguments.kind, arguments.images, arguments.weights)
+    table = pd.DataFrame(counted).groupby(["threshold", "least_um3"]).sum()
+    table["precision"] = table["matched"] / table["found"]
+    table["recall"] = table["matched"] / table["true"]
+    table["f1"] = 2 * table["matched"] / (table["found"] + table["true"])
+    print(table.sort_values("f1").round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from respan_segmentation.scores import Meaning, entropy
 
@@ -69,3 +71,16 @@ def test_nothing_is_background_and_no_region():
     regions = Meaning(2, region_values=(1, 2))
     assert regions.classes(regions.nothing()[:, None, None, None]).item() == 0
     assert math.isclose(Meaning(3).probabilities(Meaning(3).nothing())[0], 1.0, abs_tol=1e-3)
+
+
+@given(seed=st.integers(0, 999), threshold=st.sampled_from([0.05, 0.3, 0.5, 0.7, 0.95]))
+def test_a_threshold_decides_by_the_summed_probability_everywhere(seed, threshold):
+    scores = 3 * torch.randn((5, 2, 3, 4), generator=torch.Generator().manual_seed(seed))
+    found = Meaning(5, spines=(1, 4), threshold=threshold).classes(scores)
+    shares = torch.softmax(scores.double(), 0)
+    together = shares[[1, 4]].sum(0)
+    spine = torch.tensor([1, 4])[shares[[1, 4]].argmax(0)]
+    other = torch.tensor([0, 2, 3])[shares[[0, 2, 3]].argmax(0)]
+    expected = torch.where(together > threshold, spine, other)
+    clear = (together - threshold).abs() > 1e-5
+    assert (found == expected)[clear].all()

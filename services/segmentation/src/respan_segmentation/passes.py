@@ -241,7 +241,8 @@ class Pass:
     @property
     def least_batch(self) -> int | None:
         """Windows at a time to which memory has forced the model; None if it has not."""
-        return self._model().least_batch
+        was_used = "_recipe" in self.__dict__
+        return self._model().least_batch if was_used else None
 
     def _in_image(self, box: Box) -> Box:
         """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""

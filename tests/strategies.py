@@ -29,6 +29,8 @@ _OVERRIDES: dict[str, st.SearchStrategy[Any]] = {
     "max_spine_volume_um3": st.floats(1.5, 1e6),
     "label_scheme": st.none() | st.integers(1, 4),
     "class_balance": st.floats(0, 1),
+    "weight_averaging": st.floats(0, 1),
+    "flat_stages": st.none() | st.integers(0, 6),
     "step_size": st.none() | st.floats(0.01, 1),
     "spine_threshold": st.none() | st.floats(0, 1),
     "seed": st.integers(0, 2**31 - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,23 @@ def grow(box: Box, margin_zyx: Zyx, shape_zyx: Zyx) -> Box:
         for part, margin, size in zip(box, margin_zyx, shape_zyx, strict=True)
     )
     return (z, y, x)
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """Smallest box around some boxes."""
+    z, y, x = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*boxes, strict=True)
+    )
+    return (z, y, x)
+
+
+def intersection(one: Box, other: Box) -> Box | None:
+    """The voxels that two boxes share; None if there are none."""
+    z, y, x = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return (z, y, x) if all(part.start < part.stop for part in (z, y, x)) else None
 
 
 def relative(inner: Box, outer: Box) -> Box:

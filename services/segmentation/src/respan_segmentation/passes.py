@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from respan_common.errors import CapacityError
-from respan_common.geometry import Box, Zyx, relative, shape_of, whole
+from respan_common.geometry import Box, Zyx, hull, intersection, relative, shape_of, whole
 from respan_common.params import SegmentationParams
 from respan_segmentation.emission import Emitted
 from respan_segmentation.model import Model, mask_grids
@@ -162,9 +162,11 @@ class Pass:
                 yield some[written - 1]
 
         yield from ready()
-        for box, values in self._decided(_hull(some)) if written < len(some) else ():
+        for box, values in (
+            self._decided(hull([row.box for row in some])) if written < len(some) else ()
+        ):
             for number in range(written, len(some)):
-                if _intersection(box, some[number].box) is not None:
+                if intersection(box, some[number].box) is not None:
                     open_rows[number] = open_rows[number] or self._buffer(some[number])
                     open_rows[number].put(box, values)  # type: ignore[union-attr]
             yield from ready()
@@ -184,7 +186,7 @@ class Pass:
                 self._fill(part, buffer)
 
     def _buffer(self, row: Row) -> RowBuffer:
-        shared = _intersection(row.box, self._crop)
+        shared = intersection(row.box, self._crop)
         expected = 0 if shared is None else int(np.prod(shape_of(shared)))
         return RowBuffer(row.box, expected, self._decision)
 
@@ -193,7 +195,7 @@ class Pass:
 
         Each is given when the next one has been started, so that a GPU need not wait for its copy.
         """
-        shared = _intersection(box, self._crop)
+        shared = intersection(box, self._crop)
         if shared is None:
             return
         own = self.grid.turned(relative(shared, self._crop))
@@ -300,18 +302,3 @@ class Pass:
         tiling = self._layout.tiling
         every = tiling.touching(whole(tiling.shape))
         return len(every), sum(1 for window in every if not self.holds_something(window))
-
-
-def _hull(some: Sequence[Row]) -> Box:
-    z, y, x = (
-        slice(min(row.box[own].start for row in some), max(row.box[own].stop for row in some))
-        for own in range(3)
-    )
-    return (z, y, x)
-
-
-def _intersection(one: Box, other: Box) -> Box | None:
-    z, y, x = (
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-    )
-    return (z, y, x) if all(part.start < part.stop for part in (z, y, x)) else None

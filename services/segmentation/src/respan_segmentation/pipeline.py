@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_common.geometry import Box, Zyx, hull, relative, shape_of
 from respan_segmentation.emission import Emission, Emitted
 from respan_segmentation.networks import Predict
 from respan_segmentation.normalization import Normalization
@@ -197,7 +197,7 @@ class _Seen:
 
 def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen:
     """Everything that some windows see."""
-    around = _hull(windows)
+    around = hull(windows)
     seen = _inside(around, recipe.layout.tiling.shape)
     regrid = recipe.layout.regrid
     grey = recipe.normalization.apply(read(regrid.image_box(seen)))
@@ -224,14 +224,6 @@ def _padded(inputs: torch.Tensor, seen: Box, around: Box) -> torch.Tensor:
     padded = inputs.new_zeros((len(inputs), *shape_of(around)))
     padded[(slice(None), *relative(seen, around))] = inputs
     return padded
-
-
-def _hull(boxes: Sequence[Box]) -> Box:
-    z, y, x = (
-        slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes))
-        for axis in range(3)
-    )
-    return (z, y, x)
 
 
 def _inside(box: Box, shape: Zyx) -> Box:

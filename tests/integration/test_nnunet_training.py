@@ -225,12 +225,12 @@ def test_a_small_network_learns_to_find_dendrites(tmp_path):
     train(
         tmp_path / "data",
         tmp_path,
-        epochs=8,
+        epochs=12,
         iterations_per_epoch=25,
         patch_size=[8, 48, 48],
         features_per_stage=[8, 16, 32],
     )
-    record = json.loads((tmp_path / "tiny" / "training.json").read_text())
-    first, last = record["epochs"][0], record["epochs"][-1]
-    assert last["loss"] < first["loss"] - 0.5
-    assert last["pseudo_dice"][1] > 0.6
+    epochs = json.loads((tmp_path / "tiny" / "training.json").read_text())["epochs"]
+    assert epochs[-1]["loss"] < epochs[0]["loss"] - 0.5
+    # An epoch is judged by few random patches: 0.5 to 0.8, with the same weights.
+    assert np.mean([epoch["pseudo_dice"][1] for epoch in epochs[-4:]]) > 0.6

@@ -87,7 +87,7 @@ def classify(
         for part in scores_of(read, box, recipe, tally or Tally(), helper):
             own = relative(part.box, box)
             given[own] += 1
-            classes[own] = 0 if part.sums is None else meaning.classes(part.sums)
+            classes[own] = 0 if part.sums is None else meaning.classes(part.sums, part.weight)
     assert (given == 1).all()
     return classes
 

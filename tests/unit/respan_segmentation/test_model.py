@@ -118,6 +118,20 @@ def test_compiled_networks_give_what_pytorch_gives(folder, precision):
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
+def test_the_cores_belong_to_the_network_for_a_second_image_as_well(folder):
+    model = load(describe(folder), [CPU], 2)
+    before = torch.get_num_threads()
+    try:
+        for _ in range(2):
+            torch.set_num_threads(2)  # as the start of every stage does
+            all_scores(
+                model.predictor(mirrors=False, precision="full"), torch.randn(1, 1, 16, 32, 32)
+            )
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_half_precision_decides_almost_every_voxel_alike(folder):
     model = load(describe(folder), [CPU])
     patches = torch.randn(2, 1, 16, 32, 32)

@@ -39,7 +39,25 @@ def test_a_threshold_is_for_regions_of_spines_alone(threshold, expected):
     scores = torch.logit(torch.tensor([0.51, 0.6]))[:, None, None, None]
     meaning = Meaning(2, region_values=(1, 2), spines=(2,), threshold=threshold)
     assert meaning.classes(scores).item() == expected
-    assert meaning.is_relative == (threshold is None)
+
+
+@pytest.mark.parametrize(
+    "meaning",
+    [
+        Meaning(4),
+        Meaning(4, spines=(2, 3), threshold=0.8),
+        Meaning(4, spines=(2, 3), threshold=0.3),
+        Meaning(4, region_values=(1, 2, 3, 4), spines=(3,), threshold=0.7),
+    ],
+)
+def test_sums_with_their_weight_mean_what_their_quotient_does(meaning):
+    scores = 3 * torch.randn(4, 5, 20, 20)
+    weight = 2.0 ** torch.randint(-3, 3, (1, 5, 20, 20))  # powers of two: without rounding
+    found = meaning.classes(scores * weight, weight)
+    assert len(found.unique()) == 4 + bool(meaning.region_values)
+    torch.testing.assert_close(found, meaning.classes(scores), rtol=0, atol=0)
+    nothing = meaning.classes(torch.zeros(4, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    assert nothing.item() == 0
 
 
 def test_a_spine_can_win_against_a_more_probable_background():

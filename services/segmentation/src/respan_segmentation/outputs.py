@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_segmentation.emission import Emitted
 from respan_segmentation.scores import Meaning, entropy
 
 CLASSES = "labels/classes"
@@ -69,24 +70,23 @@ class Decision:
         return sum(count * np.dtype(kind).itemsize for count, kind in self.channels.values())
 
     @property
-    def is_relative(self) -> bool:
-        """Whether sums will do, which are not yet divided by the windows' weights."""
-        return self.meaning.is_relative and not (self.probabilities or self.uncertainty)
-
-    @property
     def nothing(self) -> torch.Tensor:
         """Scores of a voxel that certainly holds nothing, shape (K,)."""
         own = self.meaning.nothing()
         return torch.cat([own, own.new_zeros(self.extra_scores)])
 
-    def of(self, scores: torch.Tensor) -> Coming:
-        """Values for scores, shape (K, z, y, x), in the axis order of the scores."""
-        return Coming(self._values(scores))
+    def of(self, part: Emitted) -> Coming:
+        """Values for scores, in their axis order."""
+        return Coming(self._values(part))
 
-    def _values(self, scores: torch.Tensor) -> dict[str, torch.Tensor]:
-        own, extra = scores[: self.meaning.outputs], scores[self.meaning.outputs :]
-        found: dict[str, torch.Tensor] = {CLASSES: self.meaning.classes(own)[None]}
+    def _values(self, part: Emitted) -> dict[str, torch.Tensor]:
+        outputs = self.meaning.outputs
+        assert part.sums is not None
+        classes = self.meaning.classes(part.sums[:outputs], part.weight)
+        found: dict[str, torch.Tensor] = {CLASSES: classes[None]}
         if self.probabilities or self.uncertainty:
+            scores = part.scores(self.nothing)
+            own, extra = scores[:outputs], scores[outputs:]
             shares = self.meaning.probabilities(own)
             if self.probabilities:
                 found[PROBABILITIES] = shares.mul(WHOLE).round_().to(torch.uint8)

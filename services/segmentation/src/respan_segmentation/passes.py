@@ -218,8 +218,7 @@ class Pass:
         if part.sums is None:
             return None
         self._sample(part)
-        scores = part.sums if self._decision.is_relative else part.scores(self._decision.nothing)
-        return self._decision.of(scores)
+        return self._decision.of(part)
 
     def _given(self, box: Box, coming: Coming | None) -> tuple[Box, Values | None]:
         if coming is None:

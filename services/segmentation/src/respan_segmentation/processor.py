@@ -49,14 +49,11 @@ def compiled(
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        found = CompiledNetwork(openvino.Core().compile_model(model, "CPU", options), threads)
+        return CompiledNetwork(openvino.Core().compile_model(model, "CPU", options), threads)
     # Whatever its front end does not know, PyTorch can still run: slower, with the same result.
     except (RuntimeError, ValueError, TypeError) as error:
         logger.warning("OpenVINO cannot run this network, PyTorch does: %s", error)
         return None
-    # The cores are OpenVINO's. PyTorch only adds up, and its threads would wait for one another.
-    torch.set_num_threads(1)
-    return found
 
 
 class CompiledNetwork:
@@ -68,6 +65,8 @@ class CompiledNetwork:
 
     def stream(self, windows: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Scores of one window after the other, each until the next one is asked for."""
+        # The cores are OpenVINO's: PyTorch only adds up, and its threads would wait for them.
+        torch.set_num_threads(1)
         free, running = deque(self._requests), deque[Any]()
         rest = iter(windows)
         while True:

@@ -157,7 +157,7 @@ class Refinement:
         with ThreadPoolExecutor(1) as helper:
             for part in scores_of(read, own, recipe, self.tally, helper):
                 if part.sums is not None:
-                    seen[part.box] = meaning.classes(part.sums).cpu().numpy()
+                    seen[part.box] = meaning.classes(part.sums, part.weight).cpu().numpy()
         return classes
 
 

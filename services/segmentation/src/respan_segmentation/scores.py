@@ -38,11 +38,6 @@ class Meaning:
     spines: tuple[int, ...] = ()
     threshold: float | None = None
 
-    @property
-    def is_relative(self) -> bool:
-        """Whether scores that are all multiplied by one positive number mean the same classes."""
-        return self.threshold is None or not self.spines
-
     def nothing(self) -> torch.Tensor:
         """Scores of a voxel that certainly holds nothing, shape (K,)."""
         scores = torch.full((self.outputs,), -CERTAIN)
@@ -54,28 +49,35 @@ class Meaning:
         """Probability of each output, same shape."""
         return torch.sigmoid(scores) if self.region_values else torch.softmax(scores, dim=0)
 
-    def classes(self, scores: torch.Tensor) -> torch.Tensor:
+    def classes(self, scores: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """Class values, uint8, shape (z, y, x).
 
         Parameters
         ----------
         scores : float32, shape (K, z, y, x)
+        weight : float32, shape (1, z, y, x)
+            By what the scores are yet to be divided: sums need not be where classes are all that
+            is wanted. Where it is 0, so are the scores, and there is background. None: by nothing.
         """
+        own = scores.new_ones((1, 1, 1, 1)) if weight is None else weight
         if self.region_values:
-            return self._regions(scores)
+            return self._regions(scores, own[0])
         if self.threshold is None or not self.spines:
             return largest(scores)
-        return self._with_threshold(scores, self.threshold)
+        return self._with_threshold(scores, own, self.threshold)
 
-    def _regions(self, scores: torch.Tensor) -> torch.Tensor:
+    def _regions(self, scores: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Every probable enough region, painted one over the other, as nnU-Net does."""
         classes = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
         for region, value in zip(scores, self.region_values, strict=True):
             least = self.threshold if value in self.spines else None
-            classes.masked_fill_(region > _log_odds(0.5 if least is None else least), value)
+            odds = _log_odds(0.5 if least is None else least)
+            classes.masked_fill_(region > odds * weight, value)
         return classes
 
-    def _with_threshold(self, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    def _with_threshold(
+        self, scores: torch.Tensor, weight: torch.Tensor, threshold: float
+    ) -> torch.Tensor:
         """The most probable kind of spine where spines are probable enough, else the best other.
 
         Exact odds are asked for only where the largest scores leave them open: at few voxels.
@@ -86,8 +88,8 @@ class Meaning:
         _, best_spine = _best(scores, spines)
         odds = _log_odds(threshold)
         # The sum of n numbers is at most n times the largest, and at least the largest.
-        is_open = best_spine + math.log(len(spines)) > best_other + odds
-        own = scores[:, is_open]
+        is_open = best_spine - best_other > (odds - math.log(len(spines))) * weight[0]
+        own = scores[:, is_open] / weight.expand(1, *is_open.shape)[:, is_open]
         kinds, _ = _best(own, spines)
         log_odds = own[spines].logsumexp(dim=0) - own[others].logsumexp(dim=0)
         classes[is_open] = torch.where(log_odds > odds, kinds, classes[is_open])

@@ -10,6 +10,7 @@ Letters: K scores per voxel, and as a last channel the sum of the windows' weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,8 @@ class Sweep:
     ) -> Iterator[Strip]:
         """Cover the target with strips, in raster order of rows and panels.
 
+        A strip's sums are its own only until the next one is asked for.
+
         Parameters
         ----------
         score
@@ -123,6 +126,7 @@ class Sweep:
             Number K of scores per voxel.
         """
         self._weight = torch.from_numpy(importance_map(self.tiling.patch)).to(device)
+        self._memory: torch.Tensor | None = None
         kept = self._nothing_kept(scores, device)
         panels = self.panels()
         for row in range(len(self._rows)):
@@ -168,7 +172,7 @@ class Sweep:
         carried = self._carried(kept, box, fresh)
         sums: torch.Tensor | None = None
         if tail is not None or carried is not None:
-            sums = kept.sums.new_zeros((len(kept.sums), *shape_of(box)))
+            sums = self._zeros(kept.sums, box)
         if tail is not None and sums is not None:
             sums.narrow(self.order.panel + 1, 0, tail.shape[self.order.panel + 1]).copy_(tail)
         if carried is not None and sums is not None:
@@ -176,12 +180,22 @@ class Sweep:
             _part(sums, place, box).copy_(values)
         for window, own in scored:
             if sums is None:
-                sums = kept.sums.new_zeros((len(kept.sums), *shape_of(box)))
+                sums = self._zeros(kept.sums, box)
             into, part = _overlap(window, box)
             weight = self._weight[part]
             sums[(slice(0, -1), *into)].addcmul_(own[(slice(None), *part)], weight)
             sums[(-1, *into)].add_(weight)
         return sums
+
+    def _zeros(self, like: torch.Tensor, box: Box) -> torch.Tensor:
+        """Zeros for a panel, in the memory of the one before.
+
+        Memory that is new costs more time than the sums: the system gives it page by page.
+        """
+        shape = (len(like), *shape_of(box))
+        if self._memory is None or self._memory.numel() < math.prod(shape):
+            self._memory = like.new_empty(math.prod(shape))
+        return self._memory[: math.prod(shape)].view(shape).zero_()
 
     def _carried(self, kept: _Kept, box: Box, fresh: slice) -> tuple[torch.Tensor, Box] | None:
         """What the rows before left for a part of this one, and where it belongs."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.e2e.command_line import CommandLine, all_gone, descendants
 
@@ -46,6 +47,7 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     pids = {process["pid"] for process in up.content["processes"]}
     assert respan("status").content["status"] == "up"
     assert respan("up", "--data", tmp_path).code == 2
+    assert "gpu" in limits()
 
     own_model = Path(shutil.copytree(model, tmp_path / "model"))  # under --data
     with respan.running("run", experiment, "--model", own_model) as run:
@@ -63,6 +65,12 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     assert all_gone(pids, 10)
     assert all(map(is_free, PORTS))
     assert respan("status").content["status"] == "down"
+
+
+def limits() -> list[str]:
+    """Names of the concurrency limits of Prefect's server."""
+    url = "http://127.0.0.1:4200/api/v2/concurrency_limits/filter"
+    return [limit["name"] for limit in httpx.post(url, json={}, timeout=30).json()]
 
 
 def order(respan: CommandLine, request: dict[str, object]) -> str:

@@ -240,7 +240,7 @@ def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str]]:
 
 def _retry_after_s(error: grpc.RpcError) -> float:
     """Seconds until it is worth asking again; 0 for a refusal that is final."""
-    found = [value for key, value in error.trailing_metadata() or () if key == RETRY_AFTER]
+    found = [item.value for item in error.trailing_metadata() or () if item.key == RETRY_AFTER]
     try:
         return max(float(found[0]), 0.0) if found else 0.0
     except ValueError:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 
 import grpc
 import pytest
+from tests.integration import probe_stage
 from tests.integration.servers import Probed, becomes_true, is_gone, probe_service
+
+from respan_common.settings import Runtime
+from respan_common.worker import StageWorker
 
 SOON_S = 5.0
 """A GPU changes hands by then: half a second until it is noticed, and what a busy machine needs."""
@@ -164,6 +169,21 @@ def test_a_service_on_the_processor_needs_no_gpu(machine, first, tmp_path_factor
         events = list(stub.Segment(other.request("on the processor"), timeout=60))
         assert events[-1].HasField("result")
         busy.cancel()
+
+
+def test_a_worker_tells_whether_it_holds_the_gpu_and_how_long_it_waited(machine):
+    runtime = Runtime("auto", 1, machine, 60)
+    job = probe_stage.Job("gpu", "segmentation 0", runtime)
+    with closing(StageWorker()) as holder, closing(StageWorker()) as other:
+        assert not holder.holds_gpu
+        list(holder.run(probe_stage.run, job, lambda: False))
+        assert holder.holds_gpu
+        list(other.run(probe_stage.run, job, lambda: False))
+        assert not holder.holds_gpu
+        assert other.holds_gpu
+        assert other.lease_wait_total_s == other.lease_wait_s > 0
+        list(other.run(probe_stage.run, job, lambda: False))
+        assert other.lease_wait_total_s == other.lease_wait_s, "it had it already"
 
 
 def test_a_lease_folder_that_cannot_be_used_is_named(machine, tmp_path_factory):

@@ -20,5 +20,7 @@ except RespanError as error:
     sys.exit(1)
 print(os.environ.get("CUDA_VISIBLE_DEVICES", "as they are"), flush=True)
 for line in sys.stdin:
+    if "over" in line:
+        gpu_lease._TURN_S = 0
     wanted = gpu_lease.is_wanted(after_turn="turn" in line)
     print("wanted" if wanted else "not wanted", flush=True)

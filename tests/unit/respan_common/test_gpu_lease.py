@@ -107,6 +107,7 @@ def test_a_holder_knows_whether_somebody_waits(start, machine):
         fcntl.flock(wish, fcntl.LOCK_SH)
         assert holder.answer("idle") == "wanted"
         assert holder.answer("turn") == "not wanted"  # it has only just begun
+        assert holder.answer("turn over") == "wanted"
     assert holder.answer("idle") == "not wanted"
 
 

@@ -91,7 +91,7 @@ class StageWorker:
         self._waiting = 0
         self._queue_limit = queue_limit
         self._gpu: GpuHeld | None = None
-        self.gpu_waited_s = 0.0
+        self.lease_wait_total_s = 0.0
         """Time that stages of this service have waited for a GPU and then got it, in all."""
         self._process: SpawnProcess | None = None
         self._last: Accepted | None = None
@@ -128,7 +128,7 @@ class StageWorker:
         return self._is_alive and self._gpu is not None
 
     @property
-    def gpu_wait_s(self) -> float:
+    def lease_wait_s(self) -> float:
         """How long the process waited for the GPU that it got last."""
         return self._gpu.waited_s if self._gpu else 0.0
 
@@ -166,7 +166,7 @@ class StageWorker:
                         raise RuntimeError(message.text)
                     if isinstance(message, GpuHeld):
                         self._gpu = message
-                        self.gpu_waited_s += message.waited_s
+                        self.lease_wait_total_s += message.waited_s
                         continue
                     if isinstance(message, Accepted):
                         self._last = message

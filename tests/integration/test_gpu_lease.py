@@ -11,13 +11,13 @@ import grpc
 import pytest
 from tests.integration import probe_stage
 from tests.integration.servers import Probed, becomes_true, is_gone, probe_service
+from tests.taken_gpu import install_gpu
 
 from respan_common.settings import Runtime
 from respan_common.worker import StageWorker
 
 SOON_S = 5.0
 """A GPU changes hands by then: half a second until it is noticed, and what a busy machine needs."""
-GPU = "GPU-11111111-2222-3333-4444-555555555555"
 FOREVER = "1000"
 
 
@@ -25,13 +25,9 @@ FOREVER = "1000"
 def machine(tmp_path_factory):
     """A machine with one GPU; gives the environment of services and their common folder."""
     folder = tmp_path_factory.mktemp("machine")
-    smi = folder / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\n[ \"$1\" = -L ] && echo 'GPU 0: NVIDIA Fake (UUID: {GPU})'\n")
-    smi.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        install_gpu(folder, patch)
         patch.setenv("FAKE_GPU", str(folder / "memory"))
-        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         yield folder / "leases"
 
 

@@ -23,7 +23,7 @@ from respan.v1 import (
     training_pb2_grpc,
 )
 from respan_common.convert import to_proto
-from respan_common.errors import RespanError
+from respan_common.errors import RETRY_AFTER, RespanError
 from respan_common.params import (
     NnunetTrainingParams,
     QuantificationParams,
@@ -36,6 +36,12 @@ from respan_orchestrator.settings import OrchestratorSettings
 Listener = Callable[[stage_pb2.StageEvent], None]
 Stream = Iterator[stage_pb2.StageEvent]
 
+_STUBS = {
+    "restoration": restoration_pb2_grpc.RestorationServiceStub,
+    "segmentation": segmentation_pb2_grpc.SegmentationServiceStub,
+    "quantification": quantification_pb2_grpc.QuantificationServiceStub,
+    "training": training_pb2_grpc.TrainingServiceStub,
+}
 _CONNECT_TIMEOUT_S = 60.0
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -58,6 +64,14 @@ class StageBugError(StageFailedError):
     """Something in the service went wrong that nobody foresaw; its log has the traceback."""
 
 
+class StageBusyError(StageFailedError):
+    """The service, or the GPU that it needs, is busy with others; the same request may go later."""
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(frozen=True)
 class Request:
     """One stage call, ready to be sent."""
@@ -69,10 +83,10 @@ class Request:
 
     def send(self, channel: grpc.Channel, settings: OrchestratorSettings) -> Stream:
         """Call the service; the stream's end is the stage's end."""
-        token = settings.token
-        metadata = [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
         method = getattr(self.stub(channel), self.method)
-        stream: Stream = method(self.message, timeout=settings.stage_timeout_s, metadata=metadata)
+        stream: Stream = method(
+            self.message, timeout=settings.stage_timeout_s, metadata=_metadata(settings)
+        )
         return stream
 
 
@@ -139,6 +153,8 @@ def follow(
         If the service cannot be reached or was lost on the way.
     StageBugError
         If something unforeseen happened in it.
+    StageBusyError
+        If others are first.
     StageFailedError
         If the service answered with any other status.
     """
@@ -152,6 +168,26 @@ def follow(
             cancel = getattr(stream, "cancel", None)
             if cancel is not None:
                 cancel()
+
+
+def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool:
+    """Whether a service computes on a GPU, as far as it knows.
+
+    Raises
+    ------
+    StageUnavailableError
+        If the service cannot be reached.
+    StageFailedError
+        If it does not answer that question.
+    """
+    ask = stage_pb2.DescribeRequest()
+    with opened_channel(address, settings) as channel:
+        describe = _STUBS[service](channel).Describe
+        try:
+            answer = describe(ask, timeout=_CONNECT_TIMEOUT_S, metadata=_metadata(settings))
+        except grpc.RpcError as error:
+            raise _failure(service, address, error) from error
+    return bool(answer.device.startswith("cuda"))
 
 
 @contextmanager
@@ -197,6 +233,20 @@ def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, _OPTIONS)
 
 
+def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str]]:
+    token = settings.token
+    return [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
+
+
+def _retry_after_s(error: grpc.RpcError) -> float:
+    """Seconds until it is worth asking again; 0 for a refusal that is final."""
+    found = [item.value for item in error.trailing_metadata() or () if item.key == RETRY_AFTER]
+    try:
+        return max(float(found[0]), 0.0) if found else 0.0
+    except ValueError:
+        return 0.0
+
+
 def _result_of(stream: Stream, listener: Listener) -> stage_pb2.StageResult:
     for event in stream:
         listener(event)
@@ -212,6 +262,8 @@ def _failure(service: str, address: str, error: grpc.RpcError) -> StageFailedErr
         return StageUnavailableError(f"{service} at {address} went away: {text}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return StageFailedError(f"{service} took longer than its deadline (RESPAN_STAGE_TIMEOUT_S)")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (wait_s := _retry_after_s(error)):
+        return StageBusyError(f"{service}: {text}", wait_s)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         return StageBugError(f"{service}: {text}")
     return StageFailedError(text or str(code))

@@ -5,16 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
 from respan_orchestrator.flows import analyze, synthesize, train_nnunet
+from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.tasks import GPU_LIMIT
 
 
 def main() -> None:
     """Serve every flow as a deployment of its own name."""
+    set_gpu_limit(OrchestratorSettings().gpu_slots)
     deployments: list[Any] = [
         flow.to_deployment(name=flow.name) for flow in (analyze, train_nnunet, synthesize)
     ]
     serve(*deployments)
+
+
+def set_gpu_limit(slots: int) -> None:
+    """Have the server allow so many stages on GPUs at a time, all of them free.
+
+    A server that was restarted has forgotten who held its slots, and would keep them taken for
+    ever. Flows of a worker end with it, so a new one may call them free; if some other flow does
+    hold one, the services' lease makes up for it.
+    """
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, slots)
+        freed = GlobalConcurrencyLimitUpdate(limit=slots, active=True, active_slots=0)
+        client.update_global_concurrency_limit(GPU_LIMIT, freed)
 
 
 if __name__ == "__main__":

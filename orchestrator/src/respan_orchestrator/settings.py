@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, SecretStr, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SERVICES = ("restoration", "segmentation", "quantification", "training")
@@ -47,6 +54,11 @@ class OrchestratorSettings(BaseSettings):
     """PEM file."""
     stage_timeout_s: PositiveFloat = 24 * 3600.0
     """Deadline of one stage on one image."""
+    busy_wait_s: NonNegativeFloat = 12 * 3600.0
+    """Longest time to ask again and again where a service or its GPU is busy with others' work."""
+    gpu_slots: PositiveInt = 1
+    """GPUs that services have: so many stages of all flows of a Prefect server use one at a time.
+    Read when the worker starts."""
 
     @field_validator("model_roots", mode="before")
     @classmethod

@@ -31,6 +31,7 @@ from respan_common.params import (
     SegmentationParams,
     SynthesisParams,
 )
+from respan_orchestrator import watching
 from respan_orchestrator.settings import OrchestratorSettings
 
 Listener = Callable[[stage_pb2.StageEvent], None]
@@ -69,10 +70,10 @@ class Request:
 
     def send(self, channel: grpc.Channel, settings: OrchestratorSettings) -> Stream:
         """Call the service; the stream's end is the stage's end."""
-        token = settings.token
-        metadata = [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
         method = getattr(self.stub(channel), self.method)
-        stream: Stream = method(self.message, timeout=settings.stage_timeout_s, metadata=metadata)
+        stream: Stream = method(
+            self.message, timeout=settings.stage_timeout_s, metadata=_metadata(settings)
+        )
         return stream
 
 
@@ -195,6 +196,12 @@ def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
     )
     credentials = grpc.ssl_channel_credentials(settings.tls_ca.read_bytes(), key, certificate)
     return grpc.secure_channel(address, credentials, _OPTIONS)
+
+
+def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str | bytes]]:
+    token = settings.token
+    bearer = [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
+    return [*bearer, *watching.metadata()]
 
 
 def _result_of(stream: Stream, listener: Listener) -> stage_pb2.StageResult:

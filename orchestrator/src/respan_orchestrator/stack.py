@@ -132,12 +132,19 @@ def _start_service(
     models = OrchestratorSettings().model_roots
     variables = {
         "RESPAN_PORT": str(port),
+        "RESPAN_METRICS_PORT": str(_metrics_port(service)),
         "RESPAN_DEVICE": device,
         "RESPAN_DATA_ROOTS": os.pathsep.join(str(path.resolve()) for path in data_roots),
         "RESPAN_MODEL_ROOTS": os.pathsep.join(str(path.resolve()) for path in models),
     }
     pid = _spawn(service, ["-m", f"respan_{service}"], variables)
     return StackProcess(service, pid, f"127.0.0.1:{port}")
+
+
+def _metrics_port(service: str) -> int:
+    """RESPAN_METRICS_PORT is the first service's; each further one has the next."""
+    first = int(os.environ.get("RESPAN_METRICS_PORT") or 0)
+    return first + SERVICES.index(service) if first else 0
 
 
 def _start_prefect() -> StackProcess:

@@ -19,11 +19,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from respan_common import call_context
 from respan_common.errors import CancelledError, CapacityError, InputError, RespanError
 from respan_common.events import Accepted, Event, Reporter, StageResult
 from respan_common.logs import configure_logging
@@ -48,6 +49,7 @@ class WorkerLostError(RespanError):
 class _Task:
     stage: Stage
     job: Any
+    about: dict[str, str] = field(default_factory=call_context.about)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class StageWorker:
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0
+        self.starts = 0
+        """Worker processes that were started."""
+        self.losses = 0
+        """Worker processes that died in the middle of a stage."""
+        self.gpu_waited_s = 0.0
         self._process: SpawnProcess | None = None
         self._last: Accepted | None = None
         self._connection: Connection | None = None
@@ -95,6 +102,17 @@ class StageWorker:
     def device(self) -> str:
         """Device of the last stage; empty before the first one."""
         return self._last.device if self._last else ""
+
+    @property
+    def pid(self) -> int | None:
+        """The worker process; absent while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.is_alive() else None
+
+    @property
+    def holds_gpu(self) -> bool:
+        """Whether the worker has a GPU for itself."""
+        return False
 
     @property
     def loaded_models(self) -> list[str]:
@@ -194,6 +212,7 @@ class StageWorker:
             target=_serve, args=(theirs, self._stop, *self._options), name="stage worker"
         )
         self._process.start()
+        self.starts += 1
         theirs.close()
 
     def _messages(self, cancelled: Callable[[], bool]) -> Iterator[Any]:
@@ -214,6 +233,7 @@ class StageWorker:
                 else:
                     raise EOFError
             except (EOFError, OSError) as error:
+                self.losses += 1
                 raise WorkerLostError(self._obituary()) from error
             yield message
 
@@ -256,6 +276,7 @@ def _serve(
         except EOFError:
             return
         connection.send("taken")
+        call_context.concern(task.about)
         connection.send(_outcome(task, Reporter(connection.send, lambda: bool(stop.value))))
 
 

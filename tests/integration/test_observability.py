@@ -102,6 +102,18 @@ def test_calls_are_counted_by_method_and_status(watched):
     assert change(port, before, "respan_request_seconds_count Segment") == 2
 
 
+def test_a_caller_that_hangs_up_once_it_has_the_result_has_not_cancelled(watched):
+    service, port = watched
+    before = scrape(port)
+    with service.stub() as stub:
+        for _ in range(10):
+            events = stub.Segment(service.request("work"), timeout=60, metadata=BEARER)
+            assert any(event.HasField("result") for event in events)
+            events.cancel()
+    done = "respan_requests_total Segment OK"
+    assert becomes_true(lambda: change(port, before, done) == 10, 5)
+
+
 def test_a_caller_cannot_make_up_methods_to_count(watched):
     service, port = watched
     with service.channel() as channel:

@@ -13,7 +13,7 @@ os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
 from prefect import serve
 
 from respan_orchestrator.flows import analyze, synthesize, train_nnunet
-from respan_orchestrator.lost_runs import notice_lost_runs
+from respan_orchestrator.lost_runs import look_for_lost_runs, notice_lost_runs
 from respan_orchestrator.watching import log_as_told
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     settings = OrchestratorSettings()
     log_as_told(settings)
     notice_lost_runs(settings.lost_after_s)
+    look_for_lost_runs(settings.lost_after_s)
     deployments: list[Any] = [
         flow.to_deployment(name=flow.name) for flow in (analyze, train_nnunet, synthesize)
     ]

@@ -2,23 +2,49 @@
 
 A process that is killed cannot say so, and its run would be "Running" for ever, with whatever
 slots it holds. Living runs send heartbeats; an automation of Prefect's own ends those that stop.
+
+Prefect's server tries that once. Where its database is busy at that moment (seen with SQLite on a
+machine under load), the run would stay as it is, so workers look for such runs themselves.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-from prefect.client.orchestration import get_client
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventResourceFilter,
+)
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
+from prefect.states import Crashed
 
 from respan_common.errors import InputError
 
 NAME = "Lost runs become crashed"
 
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 200
+_GONE = "Its process is gone. Started again, the run goes on where it was."
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 
@@ -51,6 +77,48 @@ def notice_lost_runs(silence_s: float) -> None:
             client.update_automation(known[0].id, wanted)
 
 
+def look_for_lost_runs(silence_s: float) -> None:
+    """End, from now on and in the background, runs that the automation should have ended."""
+
+    def look() -> None:
+        while True:
+            try:
+                end_lost_runs(2 * silence_s)
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+                logger.warning("lost runs are looked for later: %s", error)
+            pause.wait(silence_s)
+
+    pause = threading.Event()
+    threading.Thread(target=look, name="lost runs", daemon=True).start()
+
+
+def end_lost_runs(silence_s: float) -> list[UUID]:
+    """Mark runs as crashed that began, and have been silent since, so long ago; gives their ids."""
+    since = datetime.now(UTC) - timedelta(seconds=silence_s)
+    with get_client(sync_client=True) as client:
+        old = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
+            start_time=FlowRunFilterStartTime(before_=since),
+        )
+        running = client.read_flow_runs(
+            flow_run_filter=old, sort=FlowRunSort.START_TIME_ASC, limit=_AT_ONCE
+        )
+        lost = [run.id for run in running if not _has_sent_heartbeats(client, run.id, since)]
+        for run in lost:
+            client.set_flow_run_state(run, Crashed(message=_GONE))
+            logger.warning("run %s is lost: its process is gone", run)
+    return lost
+
+
+def _has_sent_heartbeats(client: SyncPrefectClient, run: UUID, since: datetime) -> bool:
+    heard = EventFilter(
+        occurred=EventOccurredFilter(since=since),
+        event=EventNameFilter(name=[_HEARTBEAT]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run}"]),
+    )
+    return bool(client.read_events(heard, limit=1).events)
+
+
 def _within(automation: AutomationCore) -> timedelta:
     trigger = automation.trigger
     return trigger.within if isinstance(trigger, EventTrigger) else timedelta()
@@ -72,7 +140,7 @@ def _automation(silence: timedelta) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message="Its process is gone. Started again, the run goes on where it was.",
+                message=_GONE,
             )
         ],
     )

@@ -89,6 +89,8 @@ def span(
     _current.set(opened)
     try:
         yield traced
+    except GeneratorExit:  # whoever iterates over the work has had enough of it
+        raise
     except BaseException as error:
         traced.fail(str(error) or type(error).__name__)
         raise

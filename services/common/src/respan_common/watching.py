@@ -27,6 +27,7 @@ class _Call:
 
     def __init__(self, count: StageCount, traced: tracing.Traced) -> None:
         self._count, self._traced = count, traced
+        self.has_result = False
 
     def hear(self, event: Event) -> None:
         self._count.hear(event)
@@ -40,6 +41,7 @@ class _Call:
                 respan__blocks=event.blocks,
             )
         elif isinstance(event, StageResult):
+            self.has_result = True
             self._traced.set(
                 respan__skipped=event.skipped,
                 respan__peak_rss_mb=event.peak_rss_mb,
@@ -116,15 +118,18 @@ class Watch(grpc.ServerInterceptor):
             call_context.concerning(**names),
             tracing.span(method.lstrip("/"), parent, serves=True, **attributes) as traced,
         ):
-            before = _calls.get()
-            _calls.set(_Call(self._metrics.counting(), traced))
+            before, call = _calls.get(), _Call(self._metrics.counting(), traced)
+            _calls.set(call)
             try:
                 yield
                 status = "OK"
             finally:
                 _calls.set(before)
                 code = context.code()  # type: ignore[attr-defined]
-                status = code.name if code is not None else status
+                if code is not None:
+                    status = code.name
+                elif call.has_result:  # a caller may hang up once it has it
+                    status = "OK"
                 traced.set(rpc__system="grpc", rpc__method=method, rpc__status=status)
                 if status != "OK":
                     traced.fail(str(context.details() or status))  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from tests.flow.fake_services import FakeServices, served
 ROOT = Path(__file__).parents[2]
 HEARTBEAT_S, LOST_AFTER_S = 30, 45
 """Prefect takes no shorter heartbeats."""
+STAGES = {"ingest", "segmentation", "quantification", "export"}
 
 pytestmark = pytest.mark.slow
 
@@ -166,10 +168,13 @@ def worker(prefect, environment, model, private):
             "PREFECT_API_URL": prefect.url,
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+            "RESPAN_LOG_JSON": "true",
             "RESPAN_LOST_AFTER_S": str(LOST_AFTER_S),
             "RESPAN_MODEL_ROOTS": str(model.parent),
         }
-        yield services, lambda: _started(["-m", "respan_orchestrator.deployments"], variables)
+        module = "respan_orchestrator.deployments"
+        log = Path(environment["PREFECT_HOME"]) / f"{module}.log"
+        yield services, lambda: _started(["-m", module], variables), log
         services.released.set()
 
 
@@ -184,16 +189,13 @@ def on_offer(prefect: Prefect) -> bool:
 def test_a_run_whose_process_is_gone_becomes_crashed_and_makes_room(
     prefect, worker, make_experiment, tmp_path
 ):
-    services, start = worker
+    services, start, log = worker
     request = {"experiment": str(make_experiment(tmp_path / "MyExperiment")), "only": ["cell1"]}
 
     def order() -> str:
         analyze = prefect.deployment("analyze")["id"]
         path = f"/deployments/{analyze}/create_flow_run"
         return str(prefect.post(path, parameters={"request": request})["id"])
-
-    def is_gone(run: str) -> bool:
-        return prefect.runs()[run] == "Crashed" and "Running" not in prefect.states().values()
 
     with start() as process:
         assert becomes_true(lambda: on_offer(prefect), 120)
@@ -204,13 +206,23 @@ def test_a_run_whose_process_is_gone_becomes_crashed_and_makes_room(
         time.sleep(LOST_AFTER_S + 15)
         assert prefect.runs()[lost] == "Running", "a run that lives was ended"
         kill(process.pid)
+    assert becomes_true(lambda: "Running" not in prefect.states().values(), 3 * LOST_AFTER_S)
+    assert prefect.runs()[lost] == "Crashed"
+    assert prefect.slots_taken() == 0
     with start():
-        assert becomes_true(lambda: is_gone(lost), 4 * LOST_AFTER_S)
         services.released.set()
         next_one = order()
         assert becomes_true(lambda: prefect.runs()[next_one] == "Completed", 120)
-    assert prefect.slots_taken() == 0
     assert len(prefect.automations()) == 1, "a second worker made a second one"
+    stages = [line for line in json_lines(log) if line["logger"] == "respan_orchestrator.watching"]
+    assert {line["stage"] for line in stages if line["run"] == next_one} == STAGES
+    assert {line["image"] for line in stages} == {"cell1"}
+
+
+def json_lines(log: Path) -> list[dict[str, Any]]:
+    """Lines of the worker and of the runs that it started, all of which are JSON."""
+    lines = log.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def test_old_runs_and_their_logs_go_and_young_ones_stay(prefect, environment):

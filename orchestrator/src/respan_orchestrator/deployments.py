@@ -26,7 +26,7 @@ def main() -> None:
     deployments: list[Any] = [
         flow.to_deployment(name=flow.name) for flow in (analyze, train_nnunet, synthesize)
     ]
-    serve(*deployments)
+    serve(*deployments, print_starting_message=not settings.log_json)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 A process that is killed cannot say so, and its run would be "Running" for ever, with whatever
 slots it holds. Living runs send heartbeats; an automation of Prefect's own ends those that stop.
 
-Prefect's server tries that once. Where its database is busy at that moment (seen with SQLite on a
-machine under load), the run would stay as it is, so workers look for such runs themselves.
+Prefect's server tries that once. Where it cannot (a limit of the deployment that was removed while the
+run held a slot of it: error 500 until the slot's lease is over), the run would stay as it is, so
+workers look for such runs themselves, again and again.
 """
 
 from __future__ import annotations
@@ -82,18 +83,21 @@ def look_for_lost_runs(silence_s: float) -> None:
 
     def look() -> None:
         while True:
+            pause.wait(silence_s)
             try:
                 end_lost_runs(2 * silence_s)
-            except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            except httpx.HTTPError as error:  # the server is away
                 logger.warning("lost runs are looked for later: %s", error)
-            pause.wait(silence_s)
 
     pause = threading.Event()
     threading.Thread(target=look, name="lost runs", daemon=True).start()
 
 
 def end_lost_runs(silence_s: float) -> list[UUID]:
-    """Mark runs as crashed that began, and have been silent since, so long ago; gives their ids."""
+    """Mark runs as crashed that began, and have been silent since, so long ago; gives their ids.
+
+    One that Prefect does not let go yet is left for the next time.
+    """
     since = datetime.now(UTC) - timedelta(seconds=silence_s)
     with get_client(sync_client=True) as client:
         old = FlowRunFilter(
@@ -103,11 +107,18 @@ def end_lost_runs(silence_s: float) -> list[UUID]:
         running = client.read_flow_runs(
             flow_run_filter=old, sort=FlowRunSort.START_TIME_ASC, limit=_AT_ONCE
         )
-        lost = [run.id for run in running if not _has_sent_heartbeats(client, run.id, since)]
-        for run in lost:
-            client.set_flow_run_state(run, Crashed(message=_GONE))
-            logger.warning("run %s is lost: its process is gone", run)
-    return lost
+        silent = [run.id for run in running if not _has_sent_heartbeats(client, run.id, since)]
+        return [run for run in silent if _is_ended(client, run)]
+
+
+def _is_ended(client: SyncPrefectClient, run: UUID) -> bool:
+    try:
+        client.set_flow_run_state(run, Crashed(message=_GONE))
+    except PrefectHTTPStatusError as error:
+        logger.warning("run %s is lost, but Prefect does not end it yet: %s", run, error)
+        return False
+    logger.warning("run %s is lost: its process is gone", run)
+    return True
 
 
 def _has_sent_heartbeats(client: SyncPrefectClient, run: UUID, since: datetime) -> bool:

@@ -3,8 +3,8 @@
 A process that is killed cannot say so, and its run would be "Running" for ever, with whatever
 slots it holds. Living runs send heartbeats; an automation of Prefect's own ends those that stop.
 
-Prefect's server tries that once. Where it cannot (a limit of the deployment that was removed while the
-run held a slot of it: error 500 until the slot's lease is over), the run would stay as it is, so
+Prefect's server tries that once. Where it cannot (a limit of the deployment was removed while a run
+held a slot of it: error 500 until the slot's lease is over), the run would stay as it is, so
 workers look for such runs themselves, again and again.
 """
 

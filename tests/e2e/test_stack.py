@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.e2e.command_line import CommandLine, all_gone, descendants
 
@@ -57,12 +58,19 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     request = {"experiment": str(experiment), "model": str(own_model), "only": ["cell1"]}
     ordered = order(respan, request | {"restart_from": "quantification"})
     assert "Completed" in ordered
+    assert limits() == ["gpu"]
 
     pids |= {child for pid in pids for child in descendants(pid)}
     assert len(respan("down").content["stopped"]) == 6
     assert all_gone(pids, 10)
     assert all(map(is_free, PORTS))
     assert respan("status").content["status"] == "down"
+
+
+def limits() -> list[str]:
+    """Names of the concurrency limits of Prefect's server."""
+    url = "http://127.0.0.1:4200/api/v2/concurrency_limits/filter"
+    return [limit["name"] for limit in httpx.post(url, json={}, timeout=30).json()]
 
 
 def order(respan: CommandLine, request: dict[str, object]) -> str:

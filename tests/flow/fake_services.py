@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +26,21 @@ class FakeServices:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.requests: list[Any] = []
-        self._refusals: dict[tuple[str, str], list[tuple[grpc.StatusCode, str]]] = {}
+        self.device = "cpu"
+        self.when_called: Callable[[str], None] = lambda stage: None
+        self._refusals: dict[tuple[str, str], list[tuple[grpc.StatusCode, str, str]]] = {}
 
-    def refuse(self, stage: str, image: str, status: grpc.StatusCode, text: str = "") -> None:
+    def refuse(
+        self,
+        stage: str,
+        image: str,
+        status: grpc.StatusCode,
+        text: str = "",
+        retry_after_s: str = "",
+    ) -> None:
         """Have the next call of a stage on an image end with a status."""
-        self._refusals.setdefault((stage, image), []).append((status, text))
+        refusal = (status, text, retry_after_s)
+        self._refusals.setdefault((stage, image), []).append(refusal)
 
     def stages_of(self, image: str) -> list[str]:
         """Stages that an image was sent through, in order."""
@@ -46,7 +56,7 @@ class FakeServices:
         yield from self._answer("quantify", request, context, **NUMBERS)
 
     def Describe(self, request: Any, context: grpc.ServicerContext) -> stage_pb2.DescribeResponse:
-        return stage_pb2.DescribeResponse(service="fake")
+        return stage_pb2.DescribeResponse(service="fake", device=self.device)
 
     def _answer(
         self, stage: str, request: Any, context: grpc.ServicerContext, **numbers: float
@@ -55,8 +65,12 @@ class FakeServices:
         self.calls.append((stage, image))
         self.requests.append(request)
         lined_up = self._refusals.get((stage, image))
+        self.when_called(stage)
         if lined_up:
-            context.abort(*lined_up.pop(0))
+            status, text, retry_after_s = lined_up.pop(0)
+            if retry_after_s:
+                context.set_trailing_metadata((("retry-after-s", retry_after_s),))
+            context.abort(status, text)
         yield stage_pb2.StageEvent(accepted=stage_pb2.Accepted(device="cpu", blocks=1))
         yield stage_pb2.StageEvent(progress=stage_pb2.Progress(done=1, total=1))
         result = stage_pb2.StageResult(numbers=numbers, seconds=0.5, warnings=[f"{stage} warns"])

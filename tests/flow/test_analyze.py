@@ -10,12 +10,22 @@ import httpx
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from tests.flow.fake_services import FakeServices
 
 from respan_common.errors import InputError, ModelError
+from respan_orchestrator import flow_server
 from respan_orchestrator.analysis_request import AnalysisRequest
+from respan_orchestrator.deployments import set_gpu_limit
 from respan_orchestrator.flows import analyze
 from respan_orchestrator.outcomes import ExperimentOutcome, ImageOutcome
+from respan_orchestrator.progress import StageNews, listening
+from respan_orchestrator.tasks import GPU_LIMIT
+
+
+def gpu_slots_taken() -> int:
+    with get_client(sync_client=True) as client:
+        return int(client.read_global_concurrency_limit_by_name(GPU_LIMIT).active_slots)
 
 
 def outcome_of(experiment: Path, **request: Any) -> ExperimentOutcome:
@@ -73,6 +83,83 @@ def test_a_refusal_is_final(services: FakeServices, experiment: Path, status: gr
     image = image_of(outcome_of(experiment, only=["cell1"]), "cell1")
     assert services.stages_of("cell1") == ["segment", "quantify"]
     assert "the service's own words" in image.error
+
+
+def test_a_busy_service_is_asked_again_when_it_said_and_the_wait_is_shown(services, experiment):
+    for _ in range(2):
+        services.refuse(
+            "segment",
+            "cell1",
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "the GPU is in use: held by training",
+            retry_after_s="0.1",
+        )
+    heard: list[StageNews] = []
+    with listening(heard.append):
+        outcome = outcome_of(experiment, only=["cell1"])
+    assert status_by_name(outcome)["cell1"] == "done"
+    assert services.stages_of("cell1") == ["segment"] * 3 + ["quantify"]
+    waits = [news for news in heard if "held by training" in news.message]
+    assert [(news.state, news.stage) for news in waits] == [("running", "segmentation")] * 2
+
+
+def test_a_service_that_stays_busy_fails_the_image_in_the_end(services, experiment, monkeypatch):
+    monkeypatch.setenv("RESPAN_BUSY_WAIT_S", "0")
+    for _ in range(2):
+        services.refuse(
+            "segment", "cell1", grpc.StatusCode.RESOURCE_EXHAUSTED, "in use", retry_after_s="0.1"
+        )
+    image = image_of(outcome_of(experiment, only=["cell1"]), "cell1")
+    assert image.status == "failed"
+    assert "in use" in image.error
+    assert "RESPAN_BUSY_WAIT_S" in image.error
+    assert services.stages_of("cell1") == ["segment"]
+
+
+@pytest.mark.parametrize(("device", "slots"), [("cuda", [1, 0]), ("cpu", [0, 0])])
+def test_a_stage_takes_a_slot_of_the_gpu_if_its_service_has_one(
+    services, experiment, device, slots
+):
+    set_gpu_limit(1)
+    services.device = device
+    taken: list[int] = []
+    services.when_called = lambda stage: taken.append(gpu_slots_taken())
+    outcome = outcome_of(experiment, only=["cell1"])
+    assert status_by_name(outcome)["cell1"] == "done"
+    assert services.stages_of("cell1") == ["segment", "quantify"]
+    assert taken == slots
+    assert gpu_slots_taken() == 0
+
+
+def test_a_stage_that_fails_gives_its_slot_back(services, experiment):
+    set_gpu_limit(1)
+    services.device = "cuda"
+    services.refuse("segment", "cell1", grpc.StatusCode.INVALID_ARGUMENT, "no")
+    outcome_of(experiment, only=["cell1"])
+    assert gpu_slots_taken() == 0
+
+
+def test_a_run_on_a_server_of_its_own_has_no_limit_to_share(services, experiment, monkeypatch):
+    set_gpu_limit(1)
+    services.device = "cuda"
+    monkeypatch.setattr(flow_server, "_is_private", True)
+    taken: list[int] = []
+    services.when_called = lambda stage: taken.append(gpu_slots_taken())
+    outcome_of(experiment, only=["cell1"])
+    assert taken == [0, 0]
+
+
+def test_a_new_worker_frees_what_nobody_can_hold_any_more(services):
+    set_gpu_limit(1)
+    with get_client(sync_client=True) as client:
+        client.update_global_concurrency_limit(
+            GPU_LIMIT, GlobalConcurrencyLimitUpdate(active_slots=1)
+        )
+    assert gpu_slots_taken() == 1
+    set_gpu_limit(2)
+    with get_client(sync_client=True) as client:
+        limit = client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+    assert (limit.limit, limit.active_slots) == (2, 0)
 
 
 def test_an_image_that_fails_does_not_stop_the_others(services, experiment):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from respan_common import errors
 from respan_common.events import Accepted, Reporter, StageResult
+from respan_common.gpu_lease import hold_gpu
+from respan_common.settings import Runtime
 from respan_common.worker import Stage
 
 logger = logging.getLogger(__name__)
@@ -27,6 +31,7 @@ class Job:
 
     behavior: str
     word: str
+    runtime: Runtime = field(default_factory=Runtime)
 
 
 def run(job: Job, report: Reporter) -> StageResult:
@@ -91,6 +96,39 @@ def _allocate(job: Job, report: Reporter) -> StageResult:
     return StageResult(numbers={"sum": float(np.ones(2**24).sum())})  # 128 MiB
 
 
+def _gpu(job: Job, report: Reporter) -> StageResult:
+    """Use a GPU for some seconds; the word is "<name of the service> <seconds>"."""
+    name, _, seconds = job.word.partition(" ")
+    hold_gpu(name, job.runtime, report)
+    _fill_the_gpu()
+    report.progress(0, 1, "computes")
+    started = time.monotonic()
+    while time.monotonic() - started < float(seconds):
+        report.check()
+        time.sleep(0.02)
+    return StageResult()
+
+
+def _on_the_processor(job: Job, report: Reporter) -> StageResult:
+    hold_gpu("quantification", job.runtime, report)
+    return StageResult()
+
+
+_memory: list[int] = []
+
+
+def _fill_the_gpu() -> None:
+    """Take all memory of a GPU that is a file; like a real one's, it is free when the process is
+    gone."""
+    if not _memory:
+        path = Path(os.environ["FAKE_GPU"])
+        _memory.append(os.open(path, os.O_RDWR | os.O_CREAT))
+        try:
+            fcntl.flock(_memory[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.CapacityError("CUDA out of memory") from error
+
+
 def _run_out(job: Job, report: Reporter) -> StageResult:
     raise {
         "memory": MemoryError(),
@@ -112,5 +150,7 @@ _BEHAVIORS: dict[str, Callable[[Job, Reporter], StageResult]] = {
     "fork and die": _fork_and_die,
     "allocate": _allocate,
     "run out": _run_out,
+    "gpu": _gpu,
+    "on the processor": _on_the_processor,
 }
 STAGE: Stage = run

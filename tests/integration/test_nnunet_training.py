@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tests.taken_gpu import taken_gpu
 
-from respan_common.errors import CancelledError, InputError, ModelError
+from respan_common.errors import BusyError, CancelledError, InputError, ModelError
 from respan_common.events import Reporter, SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import NnunetTrainingParams
@@ -48,6 +49,14 @@ def train(data, out, report=None, start=None, **changes):
     params = TINY.model_copy(update=changes)
     job = TrainingJob(data, out, params, start, Runtime("cpu", 1))
     return run_training(job, report or SilentReporter())
+
+
+def test_a_training_waits_for_the_gpu_that_others_use(data, tmp_path, monkeypatch):
+    with (
+        taken_gpu(tmp_path, monkeypatch) as runtime,
+        pytest.raises(BusyError, match="held by microscope since"),
+    ):
+        run_training(TrainingJob(data, tmp_path, TINY, None, runtime), SilentReporter())
 
 
 class StopsAfter(Reporter):

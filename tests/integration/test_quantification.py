@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.integration.servers import becomes_true
+from tests.taken_gpu import taken_gpu
 from tests.unit.respan_quantification.phantoms import one_spine
 
 from respan.v1 import quantification_pb2 as pb
@@ -18,12 +19,14 @@ from respan.v1 import stage_pb2
 from respan_common.blocks import grid
 from respan_common.convert import to_proto
 from respan_common.drafts import drafting, drafting_store
+from respan_common.errors import BusyError
 from respan_common.events import SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
 from respan_common.records import StageKey
 from respan_common.schemes import SCHEMES
 from respan_common.volumes import open_volume
+from respan_quantification.stage import QuantificationJob, run
 
 LABELS = ["spines", "heads", "necks", "dendrites", "soma", "skeleton"]
 TABLES = ["spines", "dendrites", "branches", "branch_orders", "neurons", "image"]
@@ -184,6 +187,17 @@ def test_the_service_is_healthy_and_says_what_it_is(channel):
         stage_pb2.DescribeRequest(), timeout=10
     )
     assert answer.service == "quantification"
+
+
+def test_only_with_cupy_a_gpu_is_waited_for(store, tmp_path, monkeypatch):
+    params = QuantificationParams(min_dendrite_volume_um3=1.0, max_neck_length_um=2.5)
+    (tmp_path / "cupy.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        taken_gpu(tmp_path, monkeypatch) as runtime,
+        pytest.raises(BusyError, match="held by microscope since"),
+    ):
+        run(QuantificationJob(store, params, runtime), SilentReporter())
 
 
 def test_replicas_that_are_asked_for_one_image_share_it_and_agree(root, store):

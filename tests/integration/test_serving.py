@@ -28,7 +28,7 @@ SOON_S = 2.0
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    with probe_service(tmp_path_factory.mktemp("probe")) as running:
+    with probe_service(tmp_path_factory.mktemp("probe"), queue_limit=48) as running:
         yield running
         assert becomes_true(running.is_idle, SOON_S)
         assert running.stop() == 0
@@ -273,6 +273,36 @@ def test_a_long_queue_does_not_starve_health_checks(service, stub):
     for call in calls:
         call.cancel()
     assert becomes_true(service.is_idle, 2 * SOON_S)
+
+
+def test_a_full_queue_says_so_and_when_to_come_back(tmp_path):
+    with probe_service(tmp_path, queue_limit=1) as service, service.stub() as stub:
+        first = stub.Segment(service.request("spin"), timeout=60)
+        worker_of(first)
+        second = stub.Segment(service.request("work"), timeout=60)
+        assert becomes_true(lambda: service.describe().queue_length == 1, SOON_S)
+        error = failure(stub.Segment(service.request("work"), timeout=60))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "1 wait for their turn" in error.details()
+        assert float(dict(error.trailing_metadata())["retry-after-s"]) > 0
+        first.cancel()
+        assert list(second)[-1].HasField("result")
+        assert list(stub.Segment(service.request("work"), timeout=60))[-1].HasField("result")
+
+
+def test_without_a_queue_an_idle_service_still_works(tmp_path):
+    with probe_service(tmp_path, queue_limit=0) as service, service.stub() as stub:
+        first = stub.Segment(service.request("spin"), timeout=60)
+        worker_of(first)
+        error = failure(stub.Segment(service.request("work"), timeout=60))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        first.cancel()
+        assert becomes_true(service.is_idle, SOON_S)
+
+
+def test_a_refusal_that_is_final_names_no_time(service, stub):
+    error = failure(stub.Segment(service.request("raise", "CapacityError"), timeout=30))
+    assert "retry-after-s" not in dict(error.trailing_metadata())
 
 
 # The end.

@@ -140,7 +140,7 @@ def _called(name: str, stage: str, request: Request, pool: ServicePool) -> Stage
         tell_event(name, stage, event)
 
     try:
-        result = clients.follow(request, pool.address(request.service), pool.settings, listener)
+        result = _followed(name, stage, request, pool, listener)
     except clients.StageBugError as error:
         tell(StageNews(name, stage, "failed"))
         raise clients.StageBugError(f"{error}{pool.saved_log(request.service)}") from error
@@ -156,6 +156,25 @@ def _called(name: str, stage: str, request: Request, pool: ServicePool) -> Stage
         numbers=dict(result.numbers),
         warnings=list(result.warnings),
     )
+
+
+def _followed(
+    name: str, stage: str, request: Request, pool: ServicePool, listener: clients.Listener
+) -> stage_pb2.StageResult:
+    """Result of a request, which is made again for as long as the service is busy with others."""
+    started = time.monotonic()
+    while True:
+        try:
+            return clients.follow(request, pool.address(request.service), pool.settings, listener)
+        except clients.StageBusyError as error:
+            waited_s = time.monotonic() - started
+            if waited_s + error.retry_after_s > pool.settings.busy_wait_s:
+                raise clients.StageFailedError(
+                    f"{error} (asked for {waited_s:.0f} s, see RESPAN_BUSY_WAIT_S)"
+                ) from error
+            message = f"{error}; asked again in {error.retry_after_s:.0f} s"
+            tell(StageNews(name, stage, "running", message=message))
+            time.sleep(error.retry_after_s)
 
 
 def _ingested(job: ImageJob, report: Reporter) -> StageRecord:

@@ -23,7 +23,7 @@ from respan.v1 import (
     training_pb2_grpc,
 )
 from respan_common.convert import to_proto
-from respan_common.errors import RespanError
+from respan_common.errors import RETRY_AFTER, RespanError
 from respan_common.params import (
     NnunetTrainingParams,
     QuantificationParams,
@@ -37,6 +37,12 @@ from respan_orchestrator.settings import OrchestratorSettings
 Listener = Callable[[stage_pb2.StageEvent], None]
 Stream = Iterator[stage_pb2.StageEvent]
 
+_STUBS = {
+    "restoration": restoration_pb2_grpc.RestorationServiceStub,
+    "segmentation": segmentation_pb2_grpc.SegmentationServiceStub,
+    "quantification": quantification_pb2_grpc.QuantificationServiceStub,
+    "training": training_pb2_grpc.TrainingServiceStub,
+}
 _CONNECT_TIMEOUT_S = 60.0
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -57,6 +63,14 @@ class StageUnavailableError(StageFailedError):
 
 class StageBugError(StageFailedError):
     """Something in the service went wrong that nobody foresaw; its log has the traceback."""
+
+
+class StageBusyError(StageFailedError):
+    """The service, or the GPU that it needs, is busy with others; the same request may go later."""
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,8 @@ def follow(
         If the service cannot be reached or was lost on the way.
     StageBugError
         If something unforeseen happened in it.
+    StageBusyError
+        If others are first.
     StageFailedError
         If the service answered with any other status.
     """
@@ -153,6 +169,26 @@ def follow(
             cancel = getattr(stream, "cancel", None)
             if cancel is not None:
                 cancel()
+
+
+def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool:
+    """Whether a service computes on a GPU, as far as it knows.
+
+    Raises
+    ------
+    StageUnavailableError
+        If the service cannot be reached.
+    StageFailedError
+        If it does not answer that question.
+    """
+    ask = stage_pb2.DescribeRequest()
+    with opened_channel(address, settings) as channel:
+        describe = _STUBS[service](channel).Describe
+        try:
+            answer = describe(ask, timeout=_CONNECT_TIMEOUT_S, metadata=_metadata(settings))
+        except grpc.RpcError as error:
+            raise _failure(service, address, error) from error
+    return bool(answer.device.startswith("cuda"))
 
 
 @contextmanager
@@ -204,6 +240,15 @@ def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str | bytes]]:
     return [*bearer, *watching.metadata()]
 
 
+def _retry_after_s(error: grpc.RpcError) -> float:
+    """Seconds until it is worth asking again; 0 for a refusal that is final."""
+    found = [item.value for item in error.trailing_metadata() or () if item.key == RETRY_AFTER]
+    try:
+        return max(float(found[0]), 0.0) if found else 0.0
+    except ValueError:
+        return 0.0
+
+
 def _result_of(stream: Stream, listener: Listener) -> stage_pb2.StageResult:
     for event in stream:
         listener(event)
@@ -219,6 +264,8 @@ def _failure(service: str, address: str, error: grpc.RpcError) -> StageFailedErr
         return StageUnavailableError(f"{service} at {address} went away: {text}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return StageFailedError(f"{service} took longer than its deadline (RESPAN_STAGE_TIMEOUT_S)")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (wait_s := _retry_after_s(error)):
+        return StageBusyError(f"{service}: {text}", wait_s)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         return StageBugError(f"{service}: {text}")
     return StageFailedError(text or str(code))

@@ -38,6 +38,14 @@ _ENVIRONMENT = {
 }
 
 
+_is_private = False
+
+
+def is_private() -> bool:
+    """Whether this process's flows run on a server of their own, which nobody else uses."""
+    return _is_private
+
+
 @contextmanager
 def flow_server() -> Iterator[None]:
     """Prefect's API while a flow runs; the environment's own server, if it names one, is used.
@@ -49,6 +57,7 @@ def flow_server() -> Iterator[None]:
     CapacityError
         If the server does not come up.
     """
+    global _is_private
     if os.environ.get("PREFECT_API_URL"):
         yield
         return
@@ -62,9 +71,11 @@ def flow_server() -> Iterator[None]:
                 _stop(child)
                 raise
         os.environ["PREFECT_API_URL"] = url
+        _is_private = True
         try:
             yield
         finally:
+            _is_private = False
             del os.environ["PREFECT_API_URL"]
             _stop(child)
 

@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from respan_common.settings import Token
@@ -60,6 +66,11 @@ class OrchestratorSettings(BaseSettings):
     """Of the worker's JSON lines: DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False
     """The worker logs one JSON object per line, with the run, the image and the stage."""
+    busy_wait_s: NonNegativeFloat = 12 * 3600.0
+    """Longest time to ask again and again where a service or its GPU is busy with others' work."""
+    gpu_slots: PositiveInt = 1
+    """GPUs that services have: so many stages of all flows of a Prefect server use one at a time.
+    Read when the worker starts."""
 
     @field_validator("model_roots", mode="before")
     @classmethod

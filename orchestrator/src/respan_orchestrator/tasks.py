@@ -12,13 +12,14 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
 
-from respan_orchestrator import analysis
+from respan_orchestrator import analysis, clients, flow_server
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.clients import Request, StageUnavailableError
 from respan_orchestrator.outcomes import StageOutcome
-from respan_orchestrator.progress import StageNews, listening
+from respan_orchestrator.progress import StageNews, listening, tell
 from respan_orchestrator.services import ServicePool
 
 P = ParamSpec("P")
@@ -26,6 +27,11 @@ R = TypeVar("R")
 
 _UPDATE_S = 3.0
 """Least time between two updates of a page."""
+GPU_LIMIT = "gpu"
+"""Prefect's global concurrency limit with one slot per GPU."""
+_LEASE_S = 60.0
+"""A slot is free again so long after its run was killed; Prefect renews it meanwhile, and takes no
+less."""
 
 
 def is_unavailable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -53,10 +59,12 @@ def _progress_on_page(name: str) -> Iterator[None]:
 
     def hear(news: StageNews) -> None:
         nonlocal artifact, last
-        if news.image != name or not news.total or time.monotonic() - last < _UPDATE_S:
+        waits = not news.total and news.message
+        if news.image != name or not (news.total or waits) or time.monotonic() - last < _UPDATE_S:
             return
         last = time.monotonic()
-        percent, text = 100 * news.done / news.total, f"{name}: {news.stage}"
+        percent = 100 * news.done / news.total if news.total else 0.0
+        text = f"{name}: {news.stage}" + (f", {news.message}" if waits else "")
         if artifact is None:
             artifact = cast(UUID, create_progress_artifact(percent, description=text))
         else:
@@ -68,6 +76,23 @@ def _progress_on_page(name: str) -> Iterator[None]:
         update_progress_artifact(artifact, 100.0)
 
 
+@contextmanager
+def _gpu_slot(name: str, service: str, pool: ServicePool) -> Iterator[None]:
+    """Wait for one of the GPU's slots, so that flows use it one after the other.
+
+    The limit orders, the services' own lease enforces: a run on a server of its own has no limit to
+    share, and neither have services that compute on processors.
+    """
+    if flow_server.is_private() or not clients.uses_gpu(
+        service, pool.address(service), pool.settings
+    ):
+        yield
+        return
+    tell(StageNews(name, service, "running", message="waits for its turn on the GPU"))
+    with concurrency(GPU_LIMIT, lease_duration=_LEASE_S):
+        yield
+
+
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest(job: ImageJob) -> StageOutcome:
     """Bring the image file into the store."""
@@ -77,14 +102,16 @@ def ingest(job: ImageJob) -> StageOutcome:
 @_remote_task("restore")
 def restore(job: ImageJob, pool: ServicePool) -> StageOutcome | None:
     """Restore channels, if the settings ask for it."""
-    with _progress_on_page(job.name):
+    if job.settings.restoration.is_empty:
+        return None
+    with _progress_on_page(job.name), _gpu_slot(job.name, "restoration", pool):
         return analysis.restore(job, pool)
 
 
 @_remote_task("segment")
 def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Find dendrites and spines."""
-    with _progress_on_page(job.name):
+    with _progress_on_page(job.name), _gpu_slot(job.name, "segmentation", pool):
         return analysis.segment(job, pool)
 
 
@@ -104,5 +131,5 @@ def export(job: ImageJob) -> StageOutcome:
 @_remote_task("train")
 def train(name: str, request: Request, pool: ServicePool) -> StageOutcome:
     """Train a model."""
-    with _progress_on_page(name):
+    with _progress_on_page(name), _gpu_slot(name, "training", pool):
         return analysis.call_stage(name, "training", request, pool)

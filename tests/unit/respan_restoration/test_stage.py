@@ -5,9 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.taken_gpu import taken_gpu
 
 from respan_common.drafts import drafting_store
-from respan_common.errors import CancelledError, InputError, ModelError, VolumeNotFoundError
+from respan_common.errors import (
+    BusyError,
+    CancelledError,
+    InputError,
+    ModelError,
+    VolumeNotFoundError,
+)
 from respan_common.events import Accepted, Reporter, SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import RestorationParams
@@ -64,6 +71,25 @@ def ramp(depth, spacing):
     """Brightness that grows by 1000 per µm of depth, from the image's face."""
     centers_um = (np.arange(depth) + 0.5) * spacing.z_um
     return np.broadcast_to((1000 * centers_um).astype(np.uint16)[:, None, None], (depth, 12, 14))
+
+
+def test_what_is_done_is_found_without_the_gpu_and_self_net_waits_for_it(tmp_path, monkeypatch):
+    store = store_of(tmp_path, noise((1, 6, 12, 14)))
+    done = RestorationParams(axial_model=checkpoint(tmp_path))
+    new = done.model_copy(update={"axial_max_intensity": 400.0})
+    stage.run(RestorationJob(store, done, CPU), SilentReporter())
+    with taken_gpu(tmp_path, monkeypatch) as runtime:
+        assert stage.run(RestorationJob(store, done, runtime), SilentReporter()).is_old
+        with pytest.raises(BusyError, match="held by microscope since"):
+            stage.run(RestorationJob(store, new, runtime), SilentReporter())
+
+
+def test_care_that_runs_on_the_processor_waits_for_no_gpu(tmp_path, monkeypatch, care_folder):
+    store = store_of(tmp_path, noise((1, 9, 30, 33)))
+    params = RestorationParams(care_models={1: str(care_folder)})
+    monkeypatch.setattr("tensorflow.test.is_built_with_cuda", lambda: False)
+    with taken_gpu(tmp_path, monkeypatch) as runtime:
+        assert not stage.run(RestorationJob(store, params, runtime), SilentReporter()).is_old
 
 
 def test_one_channel_is_restored_and_the_other_is_the_raw_one(tmp_path, care_folder):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.nnunet_models import (
     write_random_cascade,
     write_random_model,
 )
+from tests.taken_gpu import taken_gpu
 from tests.unit.respan_segmentation.prediction import (
     add_up_in_single_precision,
     nnunets,
@@ -24,7 +26,7 @@ from tests.unit.respan_segmentation.prediction import (
 )
 
 from respan_common.drafts import drafting_store
-from respan_common.errors import CancelledError, CapacityError, InputError, ModelError
+from respan_common.errors import BusyError, CancelledError, CapacityError, InputError, ModelError
 from respan_common.events import Accepted, Progress, Reporter, SilentReporter
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import SegmentationParams
@@ -69,6 +71,17 @@ def segment(store, model, report=None, group="", runtime=CPU, region=None, **par
     refiner = Path(wanted.refinement_model) if wanted.refinement_model else None
     job = SegmentationJob(store, group, model, wanted, runtime, refiner, region)
     return run(job, report or SilentReporter())
+
+
+def test_what_is_done_is_found_without_the_gpu_and_anything_else_waits_for_it(
+    store, model, tmp_path, monkeypatch
+):
+    segment(store, model)
+    with taken_gpu(tmp_path, monkeypatch) as runtime:
+        assert segment(store, model, runtime=runtime).is_old
+        with pytest.raises(BusyError, match="held by microscope since"):
+            segment(store, model, runtime=runtime, channel=1)
+        segment(store, model, runtime=replace(runtime, device="cpu"), channel=1)
 
 
 def test_the_classes_are_those_of_the_asked_channel(store, model):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from respan_common.errors import CapacityError
+from respan_common.gpus import driver_problem
 
 if TYPE_CHECKING:
     import torch
 
     from respan_common.settings import Runtime
+
+
+logger = logging.getLogger(__name__)
 
 
 def torch_device(runtime: Runtime) -> torch.device:
@@ -25,9 +30,14 @@ def torch_device(runtime: Runtime) -> torch.device:
     torch.set_num_threads(runtime.thread_count)
     if torch.cuda.is_available() and runtime.device != "cpu":
         return torch.device("cuda")
+    if runtime.device == "cpu":
+        return torch.device("cpu")
+    problem = driver_problem(torch.version.cuda)
     if runtime.device == "cuda":
         raise CapacityError(
-            "a GPU was asked for (device=cuda), but PyTorch sees none: check `nvidia-smi`, "
-            "or say device=auto or device=cpu"
+            "a GPU was asked for (device=cuda), but PyTorch sees none: "
+            f"{problem or 'check `nvidia-smi`'}, or say device=auto or device=cpu"
         )
+    if problem:
+        logger.warning("computing on the processor: %s", problem)
     return torch.device("cpu")

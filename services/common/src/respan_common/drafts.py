@@ -232,6 +232,17 @@ def drafting(
         yield _open_draft(store, key, draft_folder(store, key.stage), is_new_store=False)
 
 
+def finished_before(store: Path, key: StageKey) -> StageRecord | None:
+    """The record, if this very work has been done before and its outputs are as they were.
+
+    A look without the lock: None may also mean that another process is publishing just now.
+    """
+    record = read_record(store, key.stage)
+    if record is None or record.digest != key.digest or not is_intact(store, record):
+        return None
+    return record.model_copy(update={"is_old": True})
+
+
 def draft_folder(store: Path, stage: str) -> Path:
     """Where a stage's unfinished work on a store lies."""
     return store / FOLDER / "partial" / stage
@@ -246,9 +257,7 @@ def drafting_store(store: Path, key: StageKey, report: Reporter) -> Iterator[Dra
 
 def _open_draft(store: Path, key: StageKey, folder: Path, *, is_new_store: bool) -> Draft:
     _finish_interrupted_publication(store, folder, key, is_new_store=is_new_store)
-    record = read_record(store, key.stage)
-    if record is not None and record.digest == key.digest and is_intact(store, record):
-        old = record.model_copy(update={"is_old": True})
+    if old := finished_before(store, key):
         return Draft(store, key, folder, finished=old, is_new_store=is_new_store)
     done = _finished_pieces(folder, key)
     return Draft(store, key, folder, finished=None, is_new_store=is_new_store, _done=done)

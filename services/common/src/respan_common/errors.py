@@ -9,10 +9,14 @@ An error says whose fault it is; `serving` decides which gRPC status that is:
     ├── VolumeNotFoundError   nothing is stored at that URI
     ├── VolumeFormatError     something is stored, but it breaks its format's contract
     ├── CapacityError         the request is too large for this machine
+    │   └── BusyError         ... for now: the same request may succeed later
     └── CancelledError        the caller went away or asked to stop
 
 A message names the thing, the value, and the way out.
 """
+
+RETRY_AFTER = "retry-after-s"
+"""Trailing metadata of a refusal that holds for now only: seconds until it is worth a new try."""
 
 
 class RespanError(Exception):
@@ -41,6 +45,14 @@ class VolumeFormatError(RespanError):
 
 class CapacityError(RespanError):
     """The request is too large for this machine."""
+
+
+class BusyError(CapacityError):
+    """Others use what the request needs; the same request may succeed later."""
+
+    def __init__(self, text: str, retry_after_s: float = 15.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class CancelledError(RespanError):

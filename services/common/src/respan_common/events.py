@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from respan_common.errors import CancelledError
 
@@ -43,6 +44,14 @@ class StageResult:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class GpuHeld:
+    """The process that works has taken GPUs for itself; for the server alone."""
+
+    gpus: tuple[str, ...]
+    waited_s: float
+
+
 Event = Accepted | Progress | StageResult
 
 
@@ -52,14 +61,14 @@ class Reporter:
     Parameters
     ----------
     send
-        Takes each event. Progress is thinned out, so that a million steps cost nothing.
+        Takes each event (and GpuHeld). Progress is thinned out: a million steps cost nothing.
     cancelled
         Whether the caller has gone away or asked to stop.
     """
 
     least_interval_s = 0.2
 
-    def __init__(self, send: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
+    def __init__(self, send: Callable[[Any], None], cancelled: Callable[[], bool]) -> None:
         self._send = send
         self._cancelled = cancelled
         self._first: tuple[float, int] | None = None
@@ -86,6 +95,21 @@ class Reporter:
             return
         self._last_sent = now
         self._send(Progress(done, total, self._seconds_left(now, done, total), message))
+
+    def waiting(self, message: str) -> None:
+        """Say what the stage waits for; no measure of its pace.
+
+        Raises
+        ------
+        CancelledError
+            If the caller is gone.
+        """
+        self.check()
+        self._send(Progress(0, 0, message=message))
+
+    def gpu_held(self, held: GpuHeld) -> None:
+        """Say which GPUs this process has taken."""
+        self._send(held)
 
     def check(self) -> None:
         """Raise CancelledError if the caller is gone; cheap enough for every step of a loop."""

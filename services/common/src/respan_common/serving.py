@@ -25,6 +25,8 @@ from grpc_reflection.v1alpha import reflection
 from respan.v1 import stage_pb2 as pb
 from respan_common import __version__, tracing
 from respan_common.errors import (
+    RETRY_AFTER,
+    BusyError,
     CancelledError,
     CapacityError,
     InputError,
@@ -84,6 +86,8 @@ def answering(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except RespanError as error:
         logger.info("%s: %s", type(error).__name__, error)
+        if isinstance(error, BusyError):
+            context.set_trailing_metadata(((RETRY_AFTER, f"{error.retry_after_s:g}"),))
         context.abort(status_of(error), str(error))
     except GeneratorExit:
         raise
@@ -179,7 +183,9 @@ def serve(
         signal.signal(number, lambda *_: stopping.set())
     if settings.ends_with_input:
         threading.Thread(target=_set_at_end_of_input, args=(stopping,), daemon=True).start()
-    worker = StageWorker(settings.keep_alive_s, settings.log_level, settings.log_json)
+    worker = StageWorker(
+        settings.keep_alive_s, settings.log_level, settings.log_json, settings.queue_limit
+    )
     metrics = ServiceMetrics(service, settings.data_roots, worker)
     tracing.name_process(f"respan-{service}")
     server, checks = build_server(settings, Watch(metrics, full_name))

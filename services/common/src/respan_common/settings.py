@@ -43,6 +43,10 @@ class Runtime:
     device: Device = "auto"
     threads: int = 0
     """Processor threads; 0: all that this process may use."""
+    gpu_lease_folder: Path | None = None
+    """Where processes that share GPUs take turns; None: nobody shares."""
+    gpu_wait_s: float = 600.0
+    """Longest wait for a GPU that others use."""
 
     @property
     def thread_count(self) -> int:
@@ -76,6 +80,13 @@ class ServiceSettings(BaseSettings):
     """Processor threads of the worker; 0: all."""
     keep_alive_s: NonNegativeFloat = 300.0
     """An idle worker process, and the GPU memory it holds, goes after this time."""
+    queue_limit: Annotated[int, Field(ge=0, le=48)] = 16
+    """Stages that may wait for their turn; further ones are told to come back later."""
+    gpu_lease_folder: Path | None = None
+    """Folder on a local disk, common to all services that share GPUs: one at a time uses a GPU.
+    Absent: the GPU is this service's own."""
+    gpu_wait_s: NonNegativeFloat = 600.0
+    """Longest wait for a GPU that another service uses; then the caller is told to come back."""
     grace_s: NonNegativeFloat = 10.0
     """Time that running stages get after SIGTERM."""
     tls_certificate: Path | None = None
@@ -95,6 +106,11 @@ class ServiceSettings(BaseSettings):
     metrics_port: NonNegativeInt = 0
     """Port where Prometheus reads metrics, on the same address; 0: nowhere."""
 
+    @field_validator("gpu_lease_folder", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: object) -> object:
+        return value or None  # compose files pass an empty variable on
+
     @field_validator("data_roots", "model_roots", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -113,4 +129,4 @@ class ServiceSettings(BaseSettings):
     @property
     def runtime(self) -> Runtime:
         """The part of the settings that stages see."""
-        return Runtime(self.device, self.threads)
+        return Runtime(self.device, self.threads, self.gpu_lease_folder, self.gpu_wait_s)

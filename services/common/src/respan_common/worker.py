@@ -24,9 +24,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from respan_common import call_context
-from respan_common.errors import CancelledError, CapacityError, InputError, RespanError
-from respan_common.events import Accepted, Event, Reporter, StageResult
+from respan_common import call_context, gpu_lease
+from respan_common.errors import (
+    BusyError,
+    CancelledError,
+    CapacityError,
+    InputError,
+    RespanError,
+)
+from respan_common.events import Accepted, Event, GpuHeld, Reporter, StageResult
 from respan_common.logs import configure_logging
 from respan_common.processes import die_with_parent, forget_peak_memory, peak_rss_mb
 from respan_common.records import StageRecord
@@ -37,6 +43,8 @@ Stage = Callable[[Any, Reporter], StageRecord | StageResult]
 """Takes a picklable job and a line to the caller; module-level, so that a new process finds it."""
 
 _POLL_S = 0.1
+_WANTED_POLL_S = 0.5
+"""How often an idle process that owns a GPU looks whether another one waits for it."""
 _STOP_GRACE_S = 1.2
 _START_TIMEOUT_S = 120.0
 
@@ -66,10 +74,16 @@ class StageWorker:
         How long an idle process stays.
     log_level, log_json
         How the process logs.
+    queue_limit
+        Stages that may wait while one runs.
     """
 
     def __init__(
-        self, keep_alive_s: float = 300.0, log_level: str = "INFO", log_json: bool = False
+        self,
+        keep_alive_s: float = 300.0,
+        log_level: str = "INFO",
+        log_json: bool = False,
+        queue_limit: int = 16,
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._options = (keep_alive_s, log_level, log_json)
@@ -80,7 +94,10 @@ class StageWorker:
         """Worker processes that were started."""
         self.losses = 0
         """Worker processes that died in the middle of a stage."""
-        self.gpu_waited_s = 0.0
+        self._queue_limit = queue_limit
+        self._gpu: GpuHeld | None = None
+        self.lease_wait_total_s = 0.0
+        """Time that stages of this service have waited for a GPU and then got it, in all."""
         self._process: SpawnProcess | None = None
         self._last: Accepted | None = None
         self._connection: Connection | None = None
@@ -110,21 +127,34 @@ class StageWorker:
         return process.pid if process is not None and process.is_alive() else None
 
     @property
-    def holds_gpu(self) -> bool:
-        """Whether the worker has a GPU for itself."""
-        return False
-
-    @property
     def loaded_models(self) -> list[str]:
         """Digests of the models that the process holds."""
-        alive = self._process is not None and self._process.is_alive()
-        return [self._last.model_digest] if alive and self._last and self._last.model_digest else []
+        if not self._is_alive or self._last is None or not self._last.model_digest:
+            return []
+        return [self._last.model_digest]
+
+    @property
+    def holds_gpu(self) -> bool:
+        """Whether the process has a GPU, or several, for itself."""
+        return self._is_alive and self._gpu is not None
+
+    @property
+    def lease_wait_s(self) -> float:
+        """How long the process waited for the GPU that it got last."""
+        return self._gpu.waited_s if self._gpu else 0.0
+
+    @property
+    def _is_alive(self) -> bool:
+        process = self._process
+        return process is not None and process.is_alive()
 
     def run(self, stage: Stage, job: Any, cancelled: Callable[[], bool]) -> Iterator[Event]:
         """Events of one stage, ending with its StageResult.
 
         Raises
         ------
+        BusyError
+            If too many stages wait already, or others use the GPU for too long.
         CancelledError
             Within two seconds of `cancelled()` becoming true, whatever the stage is doing.
         WorkerLostError
@@ -145,6 +175,10 @@ class StageWorker:
                     if isinstance(message, _Bug):
                         finished = True
                         raise RuntimeError(message.text)
+                    if isinstance(message, GpuHeld):
+                        self._gpu = message
+                        self.lease_wait_total_s += message.waited_s
+                        continue
                     if isinstance(message, Accepted):
                         self._last = message
                     finished = isinstance(message, StageResult)
@@ -165,6 +199,11 @@ class StageWorker:
     @contextmanager
     def _my_turn(self, cancelled: Callable[[], bool]) -> Iterator[None]:
         with self._counting:
+            if (self.is_busy or self._waiting) and self._waiting >= self._queue_limit:
+                raise BusyError(
+                    f"one stage runs here and {self._waiting} wait for their turn already, as "
+                    "many as may (RESPAN_QUEUE_LIMIT); try again later"
+                )
             self._waiting += 1
         try:
             while not self._turn.acquire(timeout=_POLL_S):
@@ -211,6 +250,7 @@ class StageWorker:
         self._process = self._context.Process(
             target=_serve, args=(theirs, self._stop, *self._options), name="stage worker"
         )
+        self._gpu = None
         self._process.start()
         self.starts += 1
         theirs.close()
@@ -270,7 +310,7 @@ def _serve(
     # A group of its own: Ctrl-C is the server's to handle, and what a stage starts ends with it.
     os.setpgrp()
     configure_logging(log_level, log_json)
-    while connection.poll(keep_alive_s):
+    while _has_work(connection, keep_alive_s):
         try:
             task = connection.recv()
         except EOFError:
@@ -280,11 +320,32 @@ def _serve(
         connection.send(_outcome(task, Reporter(connection.send, lambda: bool(stop.value))))
 
 
+def _has_work(connection: Connection, keep_alive_s: float) -> bool:
+    """Wait for a task; false when the process should end instead.
+
+    That is when it has been idle for too long, or when others wait for its GPU. A task that comes
+    in the very moment of its leaving is given to the next process.
+    """
+    if gpu_lease.is_wanted(after_turn=True):
+        return False
+    if not gpu_lease.holds_gpu():
+        return connection.poll(keep_alive_s)
+    end = time.monotonic() + keep_alive_s
+    while (left := end - time.monotonic()) > 0:
+        if connection.poll(min(_WANTED_POLL_S, left)):
+            return True
+        if gpu_lease.is_wanted():
+            return False
+    return connection.poll(0)
+
+
 def _outcome(task: _Task, report: Reporter) -> StageResult | RespanError | _Bug:
     started = time.monotonic()
     forget_peak_memory()
     try:
         result = _as_result(task.stage(task.job, report), started)
+    except BusyError as error:
+        return BusyError(str(error), error.retry_after_s)
     except RespanError as error:
         return type(error)(str(error))
     except MemoryError:

@@ -6,15 +6,17 @@ skeletons/*.swc; on request the image group "distances" and the folders of "mesh
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from respan_common.drafts import Draft, drafting
+from respan_common.drafts import Draft, drafting, finished_before
 from respan_common.errors import InputError, VolumeFormatError
 from respan_common.events import Accepted, Reporter
+from respan_common.gpu_lease import hold_gpu
 from respan_common.params import QuantificationParams
 from respan_common.records import StageKey, StageRecord
 from respan_common.settings import Runtime
@@ -59,6 +61,10 @@ def run(job: QuantificationJob, report: Reporter) -> StageRecord:
     image = StoredImage(Site(job.store, "", job.params, job.runtime))
     _refuse_the_impossible(job, image.raw, image.class_volume)
     key = StageKey(STAGE, image.digests(), job.params.model_dump(mode="json"))
+    if old := finished_before(job.store, key):
+        return old
+    if importlib.util.find_spec("cupy"):
+        hold_gpu(STAGE, job.runtime, report)
     site = Site(job.store, key.digest, job.params, job.runtime)
     with (
         Walk(site, image.shape_zyx, report) as walk,

@@ -179,6 +179,13 @@ def _prepare_tensorflow(device: str, threads: int) -> None:
         logger.warning("TensorFlow runs already and keeps its devices and threads: %s", error)
 
 
+def may_use_gpu() -> bool:
+    """Whether TensorFlow is made for GPUs; asked without touching one."""
+    import tensorflow as tf
+
+    return bool(tf.test.is_built_with_cuda())
+
+
 def runs_on_gpu() -> bool:
     """Whether TensorFlow would use a GPU; tensorflow-cpu never does."""
     import tensorflow as tf

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.blocks import grid
-from respan_common.drafts import Draft, drafting
+from respan_common.drafts import Draft, drafting, finished_before
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter
 from respan_common.geometry import Box, Zyx
+from respan_common.gpu_lease import hold_gpu
 from respan_common.params import RestorationParams
 from respan_common.records import StageKey, StageRecord
 from respan_common.settings import Runtime
@@ -88,6 +89,10 @@ def run(job: RestorationJob, report: Reporter) -> StageRecord:
     _refuse_the_impossible(job.params, raw)
     found = models.find(job.params)
     key = StageKey("restoration", {"raw": raw.digest}, _reported(job.params), found.digest)
+    if old := finished_before(job.store, key):
+        return old
+    if found.axial or (job.runtime.device != "cpu" and care.may_use_gpu()):
+        hold_gpu("restoration", job.runtime, report)
     with drafting(job.store, key, report) as draft:
         if draft.finished is not None:
             return draft.finished

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from respan_common.blocks import grid
-from respan_common.drafts import Draft, drafting
+from respan_common.drafts import Draft, drafting, finished_before
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter
+from respan_common.gpu_lease import hold_gpu
 from respan_common.model_cards import misfits
 from respan_common.model_folders import ModelFolder, describe
 from respan_common.params import SegmentationParams
@@ -42,7 +43,7 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
     InputError
         If the model, the channel, the region or the label scheme cannot be what the params say.
     CapacityError
-        If the device is absent or too small.
+        If the device is absent or too small, or used by others for too long.
     CancelledError
         If the caller is gone; finished shards are kept.
     """
@@ -51,6 +52,9 @@ def run(job: SegmentationJob, report: Reporter) -> StageRecord:
     volume = open_volume(job.store, job.group)
     _check(volume, job)
     key = _key(job, volume, folder, refiner)
+    if old := finished_before(job.store, key):
+        return old
+    hold_gpu(STAGE, job.runtime, report, most=None)
 
     @cache
     def walk() -> Walk:

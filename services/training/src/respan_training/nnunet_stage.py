@@ -16,6 +16,7 @@ import torch
 from respan_common.devices import torch_device
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter, StageResult
+from respan_common.gpu_lease import hold_gpu
 from respan_common.locks import exclusive
 from respan_common.params import NnunetTrainingParams
 from respan_training import nnunet_plan, nnunet_start
@@ -38,6 +39,7 @@ def run(job: TrainingJob, report: Reporter) -> StageResult:
     """
     model = _model_folder(job)
     work = job.out / ".training" / job.params.dataset_name
+    hold_gpu("training", job.runtime, report)
     device = torch_device(job.runtime)
     with exclusive(job.out / ".training" / f"{job.params.dataset_name}.lock", report.check):
         data = read_training_set(job.data, report.check)

@@ -23,7 +23,7 @@ class Idle:
     starts: int = 0
     losses: int = 0
     holds_gpu: bool = False
-    gpu_waited_s: float = 0.0
+    lease_wait_total_s: float = 0.0
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def fake_smi(folder: Path, says: str) -> None:
 
 def test_the_lease_of_a_gpu_and_the_wait_for_it_are_the_workers_own(metrics, worker):
     assert read(metrics)["respan_gpu_lease_held"] == 0
-    worker.holds_gpu, worker.gpu_waited_s = True, 12.5
+    worker.holds_gpu, worker.lease_wait_total_s = True, 12.5
     found = read(metrics)
     assert found["respan_gpu_lease_held"] == 1
     assert found["respan_gpu_lease_wait_seconds_total"] == 12.5

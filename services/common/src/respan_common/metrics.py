@@ -52,7 +52,7 @@ class Worker(Protocol):
 
     starts: int
     losses: int
-    gpu_waited_s: float
+    lease_wait_total_s: float
 
 
 class ServiceMetrics:
@@ -217,7 +217,7 @@ class _Looks(Collector):
         yield self._count(
             "respan_gpu_lease_wait_seconds",
             "Time that stages have waited for the GPU.",
-            self._worker.gpu_waited_s,
+            self._worker.lease_wait_total_s,
         )
 
     def _memory(self) -> Iterator[Metric]:

@@ -80,7 +80,7 @@ class StageWorker:
         """Worker processes that were started."""
         self.losses = 0
         """Worker processes that died in the middle of a stage."""
-        self.gpu_waited_s = 0.0
+        self.lease_wait_total_s = 0.0
         self._process: SpawnProcess | None = None
         self._last: Accepted | None = None
         self._connection: Connection | None = None

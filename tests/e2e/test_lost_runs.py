@@ -38,6 +38,10 @@ class Prefect:
         self.url = url
         self._client = httpx.Client(base_url=url, timeout=30)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def post(self, path: str, lines: list[Any] | None = None, **content: Any) -> Any:
         """Answer to a request."""
         answer = self._client.post(path, json=content if lines is None else lines)
@@ -103,6 +107,7 @@ def prefect(environment) -> Iterator[Prefect]:
         server = Prefect(f"http://127.0.0.1:{port}/api")
         assert becomes_true(server.is_healthy, 120)
         yield server
+        server.close()
 
 
 def becomes_true(condition: Callable[[], bool], within_s: float) -> bool:

@@ -18,6 +18,8 @@ def log_as_told(settings: OrchestratorSettings) -> None:
     """Log in JSON, if the settings say so and nobody has seen to this process's lines yet."""
     if settings.log_json and not is_configured():
         configure_logging(settings.log_level, as_json=True)
+        # Else every heartbeat and every look for new runs is a line.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @contextmanager

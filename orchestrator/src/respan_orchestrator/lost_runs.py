@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -83,13 +84,12 @@ def look_for_lost_runs(silence_s: float) -> None:
 
     def look() -> None:
         while True:
-            pause.wait(silence_s)
+            time.sleep(silence_s)
             try:
                 end_lost_runs(2 * silence_s)
             except httpx.HTTPError as error:  # the server is away
                 logger.warning("lost runs are looked for later: %s", error)
 
-    pause = threading.Event()
     threading.Thread(target=look, name="lost runs", daemon=True).start()
 
 

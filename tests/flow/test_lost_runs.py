@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.events.schemas.automations import EventTrigger
 from prefect.states import Running
 
@@ -78,7 +79,12 @@ def test_a_silent_run_is_ended_and_neither_a_young_one_nor_one_that_is_heard(cli
         "id": str(uuid4()),
     }
     client.request("POST", "/events", json=[heartbeat])
-    time.sleep(1)  # until it is stored
+    event = EventFilter(resource=EventResourceFilter(id=[f"prefect.flow-run.{heard}"]))
+    event.event = EventNameFilter(name=["prefect.flow-run.heartbeat"])
+    for _ in range(60):  # the server stores events a while after it takes them
+        if client.read_events(event, limit=1).events:
+            break
+        time.sleep(0.5)
     assert end_lost_runs(time.monotonic() - since) == [silent]
     assert [state_of(client, run) for run in (silent, heard, young)] == [
         "Crashed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from respan_common.gpu_lease import hold_gpu
 from respan_common.settings import Runtime
 from respan_common.worker import Stage
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -33,6 +36,7 @@ class Job:
 
 def run(job: Job, report: Reporter) -> StageResult:
     """Say who works, then behave."""
+    logger.info("behaves: %s", job.behavior)
     report.accepted(Accepted((1, 2, 3), (0.3, 0.1, 0.1), str(os.getpid()), "cpu", 4, 1))
     return _BEHAVIORS[job.behavior](job, report)
 

@@ -6,6 +6,8 @@ import os
 
 # An ephemeral Prefect server belongs to one run on one machine: nobody is told about it.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# On a server that stays, a run that was killed is noticed by its silence.
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "60")
 
 import typer
 

@@ -36,6 +36,7 @@ from respan_orchestrator.ledger import Ledger
 from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
+from respan_orchestrator.watching import watched_stage
 
 _LEDGER = "export.log"
 _POINT_OF_SEGMENTATION = {"spine_threshold"}
@@ -128,6 +129,11 @@ def forget_from(store: Path, first: StageName) -> None:
 
 def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> StageOutcome:
     """Have a service do a stage, and pass on its progress."""
+    with watched_stage(name, stage):
+        return _called(name, stage, request, pool)
+
+
+def _called(name: str, stage: str, request: Request, pool: ServicePool) -> StageOutcome:
     tell(StageNews(name, stage, "started"))
 
     def listener(event: stage_pb2.StageEvent) -> None:
@@ -236,6 +242,13 @@ def _segmented_group(job: ImageJob) -> str:
 
 
 def _locally(
+    job: ImageJob, stage: StageName, work: Callable[[Reporter], StageRecord]
+) -> StageOutcome:
+    with watched_stage(job.name, stage):
+        return _done_here(job, stage, work)
+
+
+def _done_here(
     job: ImageJob, stage: StageName, work: Callable[[Reporter], StageRecord]
 ) -> StageOutcome:
     started = time.monotonic()

@@ -31,6 +31,7 @@ from respan_common.params import (
     SegmentationParams,
     SynthesisParams,
 )
+from respan_orchestrator import watching
 from respan_orchestrator.settings import OrchestratorSettings
 
 Listener = Callable[[stage_pb2.StageEvent], None]
@@ -233,9 +234,10 @@ def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, _OPTIONS)
 
 
-def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str]]:
+def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str | bytes]]:
     token = settings.token
-    return [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
+    bearer = [("authorization", f"Bearer {token.get_secret_value()}")] if token else []
+    return [*bearer, *watching.metadata()]
 
 
 def _retry_after_s(error: grpc.RpcError) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.exceptions import TerminationSignal
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict
 
@@ -40,6 +41,7 @@ from respan_orchestrator.summary import (
     write_sub_folder_summary,
 )
 from respan_orchestrator.synthesis import SynthesisRequest, make_phantoms
+from respan_orchestrator.watching import log_as_told, watched_image, watched_run
 
 
 @flow(name="analyze", flow_run_name="analyze {request.experiment}")
@@ -48,10 +50,11 @@ def analyze(request: AnalysisRequest) -> Any:
 
     One bad image fails alone. Run again, it does only what is missing.
     """
-    experiment = examined(request)
     settings = OrchestratorSettings()
+    log_as_told(settings)
+    experiment = examined(request)
     roots = [experiment.path, *_model_folders(experiment, request)]
-    with service_pool(settings, roots, request.device):
+    with watched_run(str(flow_run.id)), service_pool(settings, roots, request.device):
         images = [
             outcome
             for sub_folder in experiment.sub_folders
@@ -79,7 +82,10 @@ def analyze_image(image: str, request: AnalysisRequest) -> list[StageOutcome]:
     )
     if request.restart_from:
         forget_from(job.store, request.restart_from)
-    with service_pool(settings, [path.parent], request.device) as pool:
+    with (
+        watched_image(str(flow_run.id), job.name),
+        service_pool(settings, [path.parent], request.device) as pool,
+    ):
         outcomes = [
             tasks.ingest(job),
             tasks.restore(job, pool),

@@ -123,6 +123,7 @@ class ServicePool:
             "RESPAN_HOST": "127.0.0.1",
             "RESPAN_PORT": "0",
             "RESPAN_PORT_FILE": str(port_file),
+            "RESPAN_METRICS_PORT": "0",  # several cannot share one, and they do not stay
             "RESPAN_ENDS_WITH_INPUT": "true",
             "RESPAN_DEVICE": self._device,
             "RESPAN_DATA_ROOTS": os.pathsep.join(str(path) for path in self._data_roots),

@@ -11,13 +11,16 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    SecretStr,
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from respan_common.settings import Token
+
 SERVICES = ("restoration", "segmentation", "quantification", "training")
 """Every stage service, by its short name."""
+HEARTBEAT_S = 60
+"""How often runs tell Prefect's server that they are alive."""
 
 
 def default_model_roots() -> list[Path]:
@@ -31,7 +34,10 @@ class OrchestratorSettings(BaseSettings):
     """Settings of the orchestrator."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RESPAN_", use_attribute_docstrings=True, protected_namespaces=()
+        env_prefix="RESPAN_",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # the token may be among it
     )
 
     restoration_address: str = ""
@@ -44,7 +50,7 @@ class OrchestratorSettings(BaseSettings):
     """Likewise."""
     model_roots: Annotated[list[Path], NoDecode] = Field(default_factory=default_model_roots)
     """Folders with models that can be called by name, separated by the system's path separator."""
-    token: SecretStr | None = None
+    token: Token | None = None
     """Bearer token of the services."""
     tls_ca: Path | None = None
     """PEM file of the authority that signed the services' certificates; turns TLS on."""
@@ -54,6 +60,12 @@ class OrchestratorSettings(BaseSettings):
     """PEM file."""
     stage_timeout_s: PositiveFloat = 24 * 3600.0
     """Deadline of one stage on one image."""
+    lost_after_s: PositiveFloat = 5 * HEARTBEAT_S
+    """A run that Prefect has not heard of for so long is lost. Read when the worker starts."""
+    log_level: str = "INFO"
+    """Of the worker's JSON lines: DEBUG, INFO, WARNING or ERROR."""
+    log_json: bool = False
+    """The worker logs one JSON object per line, with the run, the image and the stage."""
     busy_wait_s: NonNegativeFloat = 12 * 3600.0
     """Longest time to ask again and again where a service or its GPU is busy with others' work."""
     gpu_slots: PositiveInt = 1

@@ -25,6 +25,7 @@ from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 
 _PREFECT_PORT = 4200
 _FIRST_SERVICE_PORT = 50051
+_KEEP_RUNS_DAYS = 90
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
 
@@ -132,6 +133,7 @@ def _start_service(
     models = OrchestratorSettings().model_roots
     variables = {
         "RESPAN_PORT": str(port),
+        "RESPAN_METRICS_PORT": str(_metrics_port(service)),
         "RESPAN_DEVICE": device,
         "RESPAN_DATA_ROOTS": os.pathsep.join(str(path.resolve()) for path in data_roots),
         "RESPAN_MODEL_ROOTS": os.pathsep.join(str(path.resolve()) for path in models),
@@ -140,9 +142,21 @@ def _start_service(
     return StackProcess(service, pid, f"127.0.0.1:{port}")
 
 
+def _metrics_port(service: str) -> int:
+    """RESPAN_METRICS_PORT is the first service's; each further one has the next."""
+    first = int(os.environ.get("RESPAN_METRICS_PORT") or 0)
+    return first + SERVICES.index(service) if first else 0
+
+
 def _start_prefect() -> StackProcess:
     command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    pid = _spawn("prefect", [*command, "--port", str(_PREFECT_PORT)], {})
+    days = os.environ.get("RESPAN_KEEP_RUNS_DAYS") or _KEEP_RUNS_DAYS
+    variables = {
+        # Runs that ended long ago go, with their logs.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{days}D",
+    }
+    pid = _spawn("prefect", [*command, "--port", str(_PREFECT_PORT)], variables)
     return StackProcess("prefect", pid, f"http://127.0.0.1:{_PREFECT_PORT}")
 
 

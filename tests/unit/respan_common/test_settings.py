@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from respan_common.settings import Runtime, ServiceSettings
+from respan_orchestrator.settings import OrchestratorSettings
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +58,22 @@ def test_half_of_tls_is_refused_rather_than_served_in_the_clear(name):
 def test_no_thread_count_means_all_that_the_process_may_use():
     assert Runtime(threads=0).thread_count == len(os.sched_getaffinity(0))
     assert Runtime(threads=3).thread_count == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        (ServiceSettings, {"RESPAN_TLS_KEY": "/nowhere.pem"}),
+        (ServiceSettings, {"RESPAN_PORT": "many"}),
+        (ServiceSettings, {"RESPAN_TOKEN": "secret\nof two lines"}),
+        (ServiceSettings, {"RESPAN_TOKEN": "secret µ"}),
+        (OrchestratorSettings, {"RESPAN_STAGE_TIMEOUT_S": "never"}),
+        (OrchestratorSettings, {"RESPAN_TOKEN": "secret µ"}),
+    ],
+)
+def test_settings_that_are_refused_do_not_show_the_token(monkeypatch, settings, wrong):
+    for name, value in ({"RESPAN_TOKEN": "secret"} | wrong).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        settings()
+    assert "secret" not in str(caught.value)

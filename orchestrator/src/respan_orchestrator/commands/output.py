@@ -8,13 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from respan_common.logs import configure_logging
 from respan_orchestrator import stack
 from respan_orchestrator.outcomes import explained
+from respan_orchestrator.settings import OrchestratorSettings
 
 ALL_DONE = 0
 SOME_FAILED = 1
@@ -52,7 +55,7 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     `work` returns what `--json` prints, the exit code, and a function that shows the outcome to
     people. What it raises becomes a message and exit code 2.
     """
-    configure_logging(log_level)
+    configure_logging(log_level, _wants_json_lines())
     signal.signal(signal.SIGTERM, _terminated)
     # Prefect prints a traceback for every failed image; our own message says what to do.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL" if log_level != "DEBUG" else "DEBUG")
@@ -76,6 +79,12 @@ def answer(as_json: bool, log_level: str, work: Work) -> NoReturn:
     else:
         show()
     raise typer.Exit(code)
+
+
+def _wants_json_lines() -> bool:
+    with suppress(ValidationError):  # told by whoever needs the settings
+        return OrchestratorSettings().log_json
+    return False
 
 
 class _TerminatedError(BaseException):

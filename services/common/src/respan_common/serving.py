@@ -23,7 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from respan.v1 import stage_pb2 as pb
-from respan_common import __version__
+from respan_common import __version__, tracing
 from respan_common.errors import (
     RETRY_AFTER,
     BusyError,
@@ -36,8 +36,10 @@ from respan_common.errors import (
 )
 from respan_common.events import Accepted, Event, Progress, StageResult
 from respan_common.logs import configure_logging
+from respan_common.metrics import ServiceMetrics
 from respan_common.roots import resolve
 from respan_common.settings import ServiceSettings
+from respan_common.watching import Watch, heard
 from respan_common.worker import Stage, StageWorker, WorkerLostError
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ class StageHost:
         if not context.add_callback(gone.set):
             raise CancelledError("the caller went away before the stage started")
         for event in self.worker.run(stage, job, gone.is_set):
+            heard(event)
             yield to_message(event)
 
     def data_path(self, uri: str, what: str = "volume.uri") -> Path:
@@ -183,11 +186,14 @@ def serve(
     worker = StageWorker(
         settings.keep_alive_s, settings.log_level, settings.log_json, settings.queue_limit
     )
-    server, checks = build_server(settings)
+    metrics = ServiceMetrics(service, settings.data_roots, worker)
+    tracing.name_process(f"respan-{service}")
+    server, checks = build_server(settings, Watch(metrics, full_name))
     add_to(servicer(StageHost(service, settings, worker)), server)
     names = (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     port = _bind(server, settings)
+    metrics.serve(settings)
     server.start()
     for name in ("", full_name):
         checks.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -197,6 +203,7 @@ def serve(
     checks.enter_graceful_shutdown()
     server.stop(settings.grace_s).wait()
     worker.close()
+    tracing.send_spans()
 
 
 def _set_at_end_of_input(stopping: threading.Event) -> None:
@@ -205,9 +212,11 @@ def _set_at_end_of_input(stopping: threading.Event) -> None:
     stopping.set()
 
 
-def build_server(settings: ServiceSettings) -> tuple[grpc.Server, health.HealthServicer]:
+def build_server(
+    settings: ServiceSettings, watch: Watch
+) -> tuple[grpc.Server, health.HealthServicer]:
     """Server with health checks, and with a token if the settings have one."""
-    interceptors: list[grpc.ServerInterceptor] = []
+    interceptors: list[grpc.ServerInterceptor] = [watch]
     if settings.token:
         interceptors.append(_TokenGate(settings.token.get_secret_value()))
     server = grpc.server(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -22,6 +23,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
 Roots = Annotated[list[Path], NoDecode]
+
+
+def _sendable(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("a token consists of letters, digits and signs of ASCII, in one line")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_sendable)]
+"""Goes into a header, which takes no other letters, and whose error would show it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,10 @@ class ServiceSettings(BaseSettings):
     """Settings of one service."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RESPAN_", use_attribute_docstrings=True, protected_namespaces=()
+        env_prefix="RESPAN_",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # the token may be among it
     )
 
     host: str = "127.0.0.1"
@@ -80,14 +95,16 @@ class ServiceSettings(BaseSettings):
     """PEM file."""
     tls_client_ca: Path | None = None
     """PEM file; clients must then show a certificate that it signed (mTLS)."""
-    token: SecretStr | None = None
+    token: Token | None = None
     """Bearer token that every call must carry."""
     ends_with_input: bool = False
     """Stop when standard input ends: a child process then never outlives its parent."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False
-    """One JSON object per log line."""
+    """One JSON object per log line, with the run, the image and the stage that it is about."""
+    metrics_port: NonNegativeInt = 0
+    """Port where Prometheus reads metrics, on the same address; 0: nowhere."""
 
     @field_validator("gpu_lease_folder", mode="before")
     @classmethod

@@ -19,12 +19,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from respan_common import gpu_lease
+from respan_common import call_context, gpu_lease
 from respan_common.errors import (
     BusyError,
     CancelledError,
@@ -57,6 +57,7 @@ class WorkerLostError(RespanError):
 class _Task:
     stage: Stage
     job: Any
+    about: dict[str, str] = field(default_factory=call_context.about)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class StageWorker:
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0
+        self.starts = 0
+        """Worker processes that were started."""
+        self.losses = 0
+        """Worker processes that died in the middle of a stage."""
         self._queue_limit = queue_limit
         self._gpu: GpuHeld | None = None
         self.lease_wait_total_s = 0.0
@@ -114,6 +119,12 @@ class StageWorker:
     def device(self) -> str:
         """Device of the last stage; empty before the first one."""
         return self._last.device if self._last else ""
+
+    @property
+    def pid(self) -> int | None:
+        """The worker process; absent while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.is_alive() else None
 
     @property
     def loaded_models(self) -> list[str]:
@@ -241,6 +252,7 @@ class StageWorker:
         )
         self._gpu = None
         self._process.start()
+        self.starts += 1
         theirs.close()
 
     def _messages(self, cancelled: Callable[[], bool]) -> Iterator[Any]:
@@ -261,6 +273,7 @@ class StageWorker:
                 else:
                     raise EOFError
             except (EOFError, OSError) as error:
+                self.losses += 1
                 raise WorkerLostError(self._obituary()) from error
             yield message
 
@@ -303,6 +316,7 @@ def _serve(
         except EOFError:
             return
         connection.send("taken")
+        call_context.concern(task.about)
         connection.send(_outcome(task, Reporter(connection.send, lambda: bool(stop.value))))
 
 

@@ -22,6 +22,8 @@ MORE: dict[str, dict[str, str]] = {
         "RESPAN_TLS_CLIENT_CA": TLS,
     },
     "worker": {
+        "RESPAN_GPU_SLOTS": "more than the one card of a workstation",
+        "RESPAN_LOG_JSON": "a cluster's logs are collected and searched",
         "RESPAN_TLS_CA": TLS,
         "RESPAN_TLS_CLIENT_CERTIFICATE": TLS,
         "RESPAN_TLS_CLIENT_KEY": TLS,

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import yaml
+from deploy.k8s import monitoring
 from deploy.k8s.checks import faults
 from deploy.k8s.checks.__main__ import NEWEST
 from deploy.k8s.checks.objects import SECRETS, Manifests
@@ -24,7 +25,12 @@ HEALTH_NAMES = {
     for module in MESSAGES
     for service in module.DESCRIPTOR.services_by_name.values()
 }
-NOT_YET = {"RESPAN_METRICS_PORT", "RESPAN_GPU_LEASE_FOLDER", "RESPAN_VOLUMES"}
+NOT_YET = {
+    "RESPAN_METRICS_PORT",
+    "RESPAN_GPU_LEASE_FOLDER",
+    "RESPAN_GPU_SLOTS",
+    "RESPAN_VOLUMES",
+}
 OF_THE_DATABASE = {"RESPAN_DATABASE_PASSWORD"}
 """Becomes a part of PREFECT_API_DATABASE_CONNECTION_URL."""
 
@@ -158,6 +164,21 @@ def test_the_card_is_sliced_for_as_many_pods_as_ask_for_it():
     slices = {one["name"]: one["replicas"] for one in sharing["resources"]}
     assert list(schemas(Manifests([config]), NEWEST)) == []
     assert slices == {GPU: len(gpus(rendered("single-gpu-node")))}
+
+
+@pytest.mark.parametrize("overlay", ["cluster", "single-gpu-node"])
+def test_as_many_stages_are_let_through_as_there_can_be_cards(overlay):
+    manifests = rendered(overlay)
+    most = {
+        scaler["spec"]["scaleTargetRef"]["name"]: scaler["spec"]["maxReplicaCount"]
+        for scaler in manifests.of("ScaledObject")
+    }
+    cards = sum(most.get(name, 1) for name in gpus(manifests)) if most else 1
+    assert stage_variables(manifests, "worker")["RESPAN_GPU_SLOTS"] == str(cards)
+
+
+def test_alerts_and_dashboard_of_the_operator_are_those_of_deploy_monitoring():
+    assert monitoring.TARGET.read_text() == monitoring.text()
 
 
 def test_a_cluster_encrypts_every_call_to_a_stage():

@@ -2,13 +2,15 @@
 # Renders Kubernetes manifests: `deploy/kustomize.sh deploy/k8s/overlays/cluster`.
 #
 # With kustomize or kubectl, if one is on PATH; else with Debian's kustomize, unpacked into
-# .venv/kustomize (needs Debian or Ubuntu, not root). RESPAN_KUSTOMIZE=debian insists on that one.
+# .venv/kustomize (needs Debian, but not root). RESPAN_KUSTOMIZE=debian insists on that one, for
+# machines with a kubectl older than 1.21.
 set -euo pipefail
 FOLDER=$(cd "$(dirname "$0")/.." && pwd)/.venv/kustomize
 
 # Nothing is installed, and neither apt's sources nor /usr change: the package is a single program.
 unpack_debian() {
   [ -x "$FOLDER/usr/bin/kustomize" ] && return
+  command -v apt-get >/dev/null || { echo "install kustomize or kubectl: neither is on PATH" >&2; exit 1; }
   local scratch mirror options
   mkdir -p "$FOLDER"
   scratch=$(mktemp -d "$FOLDER/apt.XXXXXX")
@@ -26,7 +28,7 @@ unpack_debian() {
   rm -rf "$scratch"
 }
 
-[ $# = 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# = 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 if [ "${RESPAN_KUSTOMIZE:-}" != debian ]; then
   command -v kustomize >/dev/null && exec kustomize build "$1"
   kubectl kustomize --help >/dev/null 2>&1 && exec kubectl kustomize "$1"

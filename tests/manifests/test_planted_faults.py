@@ -249,6 +249,66 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         lambda m: m.objects.append(m.find("Service", "training")),
         "Service/training: is there twice",
     ),
+    "size that is none": (
+        lambda m: spec(m, "PersistentVolumeClaim", "data")["resources"]["requests"].update(
+            storage="500Gigs"
+        ),
+        "PersistentVolumeClaim/data: 500Gigs of storage is no quantity",
+    ),
+    "size of scratch that is none": (
+        lambda m: volume(m, "scratch")["emptyDir"].update(sizeLimit="10 Gi"),
+        "10 Gi of sizeLimit is no quantity",
+    ),
+    "memory without a limit": (
+        lambda m: container(m)["resources"]["limits"].pop("memory"),
+        "stage does not say its memory",
+    ),
+    "setting that a ConfigMap lacks": (
+        lambda m: container(m)["env"].append(
+            {
+                "name": "RESPAN_DEVICE",
+                "valueFrom": {
+                    "configMapKeyRef": {
+                        "name": container(m)["envFrom"][0]["configMapRef"]["name"],
+                        "key": "DEVICE",
+                    }
+                },
+            }
+        ),
+        "has no DEVICE",
+    ),
+    "volume that nobody mounts": (
+        lambda m: container(m)["volumeMounts"].pop(),
+        "Deployment/segmentation: nobody mounts",
+    ),
+    "capability": (
+        lambda m: container(m)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
+        "not drop [ALL]",
+    ),
+    "account's token in the pod": (
+        lambda m: pod(m).update(automountServiceAccountToken=True),
+        "not automountServiceAccountToken: false",
+    ),
+    "policy with a peer that is not there": (
+        lambda m: spec(m, "NetworkPolicy", "stages")["ingress"][0]["from"][0]["podSelector"].update(
+            matchLabels={"app.kubernetes.io/name": "orchestrator"}
+        ),
+        "NetworkPolicy/stages: names a peer that is not there",
+    ),
+    "door to a port that is not there": (
+        lambda m: spec(m, "Ingress", "prefect")["rules"][0]["http"]["paths"][0]["backend"][
+            "service"
+        ]["port"].update(name="https"),
+        "Service/prefect has no port",
+    ),
+    "authority without a key": (
+        lambda m: spec(m, "Issuer", "authority")["ca"].update(secretName="ca"),
+        "Issuer/authority: no Secret/ca",
+    ),
+    "monitor of nobody": (
+        lambda m: spec(m, "PodMonitor", "stages")["selector"].update(matchLabels={"a": "b"}),
+        "PodMonitor/stages: selects no pod",
+    ),
     "database without its Service": (
         lambda m: without(m, "Service", "postgres"),
         "no headless Service/postgres",

@@ -39,7 +39,8 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether labels fit a selector; an empty one fits all."""
     if set(selector) - {"matchLabels"}:
         raise ValueError(f"these checks know matchLabels only, not {sorted(selector)}")
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
 
 
 @dataclass(frozen=True)

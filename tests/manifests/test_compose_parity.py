@@ -22,6 +22,8 @@ MORE: dict[str, dict[str, str]] = {
         "RESPAN_TLS_CLIENT_CA": TLS,
     },
     "worker": {
+        "RESPAN_LOG_LEVEL": "as in the stages",
+        "RESPAN_LOST_AFTER_S": "pods are moved and killed more often than containers",
         "RESPAN_GPU_SLOTS": "more than the one card of a workstation",
         "RESPAN_LOG_JSON": "a cluster's logs are collected and searched",
         "RESPAN_TLS_CA": TLS,
@@ -33,12 +35,14 @@ MORE: dict[str, dict[str, str]] = {
         "PREFECT_RUNNER_SERVER_PORT": "likewise",
     },
     "prefect": {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "the database's volume does not grow",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "likewise",
         "PREFECT_SERVER_API_AUTH_STRING": "the page is reachable from outside",
         "RESPAN_DATABASE_PASSWORD": "becomes a part of the connection's address",
     },
     "postgres": {"PGDATA": "a fresh volume's file system is not empty"},
 }
-"""Variables that only Kubernetes has."""
+"""Variables that Kubernetes may have alone."""
 LESS = {
     "RESPAN_GPU_LEASE_FOLDER": "a pod of a cluster has a card of its own; gpu-shared sets it",
     "RESPAN_GPU_WAIT_S": "likewise",

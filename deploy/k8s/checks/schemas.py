@@ -20,7 +20,7 @@ CUSTOM = {
         "secretName", "usages",
     },
     ("cert-manager.io/v1", "Issuer"): {"ca", "selfSigned"},
-    ("monitoring.coreos.com/v1", "PodMonitor"): {"podMetricsEndpoints", "selector"},
+    ("monitoring.coreos.com/v1", "PodMonitor"): {"jobLabel", "podMetricsEndpoints", "selector"},
     ("monitoring.coreos.com/v1", "PrometheusRule"): {"groups"},
 }  # fmt: skip
 """Kinds of other programs, and those of their fields that are used: Kubernetes has no schema."""

@@ -1,6 +1,7 @@
 """Every overlay renders to manifests that Kubernetes understands and that fit together."""
 
 import os
+import re
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from deploy.k8s import monitoring
 from deploy.k8s.checks import faults
 from deploy.k8s.checks.__main__ import NEWEST
 from deploy.k8s.checks.objects import SECRETS, Manifests
+from deploy.k8s.checks.pods import quantity
 from deploy.k8s.checks.schemas import schemas
 from tests.manifests.rendering import K8S, OVERLAYS, kustomized, rendered, workload
 
@@ -111,6 +113,30 @@ def test_a_registry_can_be_put_in_front_of_an_overlay(tmp_path):
     )
     training = workload(Manifests(kustomized(tmp_path)), "training")
     assert training.containers[0]["image"] == "registry.lab/respan/training:9"
+
+
+def test_the_overlay_that_the_readme_shows_renders_without_a_fault(tmp_path):
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text(), re.DOTALL)
+    here = os.path.relpath(K8S.parents[1], tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(shown.replace("../RESPAN", here))
+    manifests = Manifests(kustomized(tmp_path))
+    images = [workload(manifests, name).containers[0]["image"] for name in SERVICES]
+    assert faults(manifests.objects) == []
+    assert any(image.startswith("registry.lab/") for image in images)
+
+
+def test_the_readme_lists_every_overlay_and_component():
+    readme = (K8S / "README.md").read_text()
+    folders = [*(K8S / "overlays").iterdir(), *(K8S / "components").iterdir()]
+    assert [folder.name for folder in folders if f"| `{folder.name}` |" not in readme] == []
+
+
+def test_stages_of_one_node_reserve_no_more_than_a_workstation_has():
+    stages = [workload(rendered("single-gpu-node"), name).containers[0] for name in SERVICES]
+    requests = [stage["resources"]["requests"] for stage in stages]
+    assert sum(quantity(one["cpu"]) for one in requests) <= 2
+    assert sum(quantity(one["memory"]) for one in requests) <= quantity("4Gi")
+    assert stage_variables(rendered("single-gpu-node"), "training")["RESPAN_THREADS"] == "0"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

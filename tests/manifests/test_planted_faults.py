@@ -107,6 +107,10 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         lambda m: volume(m, "tls")["secret"].update(secretName="segmentation"),
         "no Secret/segmentation",
     ),
+    "variable with two values": (
+        lambda m: variable(m, "RESPAN_TOKEN").update(value="secret"),
+        "RESPAN_TOKEN has two values",
+    ),
     "key that a secret lacks": (
         lambda m: variable(m, "RESPAN_TOKEN")["valueFrom"]["secretKeyRef"].update(key="TOKEN"),
         "Secret/respan has no TOKEN",

@@ -156,6 +156,8 @@ def _sources(manifests: Manifests, workload: Workload, container: Object) -> Ite
         yield from _source(manifests, workload, source.get("configMapRef"), None)
         yield from _source(manifests, workload, None, source.get("secretRef"))
     for variable in container.get("env", []):
+        if "value" in variable and "valueFrom" in variable:
+            yield f"{workload.title}: {variable['name']} has two values"
         value = variable.get("valueFrom", {})
         yield from _source(
             manifests, workload, value.get("configMapKeyRef"), value.get("secretKeyRef")

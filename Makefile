@@ -25,16 +25,24 @@ demo: setup      ## make an experiment of phantoms and analyze it, on the CPU
 	$(BIN)/respan demo
 
 test: setup      ## fast tests: no GPU, no network, no download
-	$(BIN)/pytest -m "not slow and not gpu and not containers"
+	$(BIN)/pytest -m "not slow and not gpu and not containers and not manifests"
 
 test-slow: setup ## slow tests: trainings, the local stack
-	$(BIN)/pytest -m "slow and not gpu and not containers"
+	$(BIN)/pytest -m "slow and not gpu and not containers and not manifests"
 
 test-containers: setup  ## build all images, run the system in containers (CPU) and check it
 	deploy/test_containers.sh
 
+# The schemas of every version of Kubernetes are 100 MB, so nobody else installs them.
+$(VENV)/.manifests: $(VENV)/.ready locks/manifests.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -r locks/manifests.txt
+	touch $@
+
+test-manifests: $(VENV)/.manifests  ## render the Kubernetes manifests and check them
+	$(BIN)/pytest -m manifests tests/manifests
+
 test-all: setup  ## also slow and GPU tests
-	$(BIN)/pytest -m "not containers"
+	$(BIN)/pytest -m "not containers and not manifests"
 
 protos: setup    ## regenerate protos/src from protos/respan
 	$(BIN)/python protos/generate.py protos/src
@@ -57,4 +65,4 @@ up: setup        ## services, Prefect's page and a worker, kept running on this 
 down: setup      ## stop them
 	$(BIN)/respan down
 
-.PHONY: help setup demo test test-slow test-containers test-all protos check bench up down
+.PHONY: help setup demo test test-slow test-containers test-manifests test-all protos check bench up down

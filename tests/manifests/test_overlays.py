@@ -27,15 +27,7 @@ HEALTH_NAMES = {
     for module in MESSAGES
     for service in module.DESCRIPTOR.services_by_name.values()
 }
-NOT_YET = {
-    "RESPAN_METRICS_PORT",
-    "RESPAN_GPU_LEASE_FOLDER",
-    "RESPAN_GPU_SLOTS",
-    "RESPAN_LOG_LEVEL",
-    "RESPAN_LOG_JSON",
-    "RESPAN_LOST_AFTER_S",
-    "RESPAN_VOLUMES",
-}
+NOT_YET = {"RESPAN_VOLUMES"}
 OF_THE_DATABASE = {"RESPAN_DATABASE_PASSWORD"}
 """Becomes a part of PREFECT_API_DATABASE_CONNECTION_URL."""
 

@@ -83,7 +83,9 @@ def test_an_image_says_what_it_is_and_what_is_in_it(stack, image):
     assert labels["licenses"] == "Apache-2.0"
     assert config["User"] == "10001"
     assert config["Healthcheck"]
-    bill = stack.docker("run", "--rm", "--entrypoint", "cat", name, "/usr/share/sbom/respan.cdx.json")
+    bill = stack.docker(
+        "run", "--rm", "--entrypoint", "cat", name, "/usr/share/sbom/respan.cdx.json"
+    )
     assert packages_of(json.loads(bill)) == locked(image) | {
         "respan-protos==0.1.0",
         "respan-common==0.1.0",

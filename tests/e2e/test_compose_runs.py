@@ -111,9 +111,7 @@ def test_the_next_start_of_the_containers_finds_everything_done(stack, analyzed)
     eventually(lambda: stack.state_of(again) in FINAL, "the end of the second run")
     assert stack.ask(f"/flow_runs/{again}")["state"]["name"] == "Completed"
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    answer = stack.inside(
-        "worker", "respan", "run", "/data/Ordered", "--model", MODEL, "--json"
-    )
+    answer = stack.inside("worker", "respan", "run", "/data/Ordered", "--model", MODEL, "--json")
     assert '"status": "skipped"' in answer
 
 

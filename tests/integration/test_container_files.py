@@ -39,7 +39,9 @@ def services() -> dict[str, Any]:
 
 
 def images(services: dict[str, Any]) -> set[str]:
-    return {service["build"]["args"]["SERVICE"] for service in services.values() if "build" in service}
+    return {
+        service["build"]["args"]["SERVICE"] for service in services.values() if "build" in service
+    }
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile():

@@ -1,0 +1,39 @@
+"""Runs that were ordered on Prefect's page, for deploy/upgrade.sh; runs inside the worker's container.
+
+`under-way` prints the ids of those that have begun and not ended, `again ID…` orders the same once more.
+"""
+
+import sys
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+
+
+def under_way(client: SyncPrefectClient) -> list[FlowRun]:
+    """Every run that has begun and not ended, but for the runs inside of runs."""
+    begun = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]}}
+    outermost = {"is_null_": True}
+    wanted = FlowRunFilter.model_validate({"state": begun, "parent_task_run_id": outermost})
+    return client.read_flow_runs(flow_run_filter=wanted)
+
+
+def main(command: str, *ids: str) -> None:
+    """Do what upgrade.sh asks for."""
+    with get_client(sync_client=True) as client:
+        if command == "under-way":
+            runs = under_way(client)
+            by_hand = [run.name for run in runs if run.deployment_id is None]
+            if by_hand:
+                sys.exit(f"started from a command line, so wait for them: {', '.join(by_hand)}")
+            print(*(run.id for run in runs))
+        for run in [client.read_flow_run(UUID(id)) for id in ids]:
+            assert run.deployment_id is not None, f"{run.name} was not ordered"
+            again = client.create_flow_run_from_deployment(
+                run.deployment_id, parameters=run.parameters
+            )
+            print(f"{run.name} goes on as {again.name}", file=sys.stderr)
+
+
+main(*sys.argv[1:])

@@ -1,6 +1,6 @@
-"""Runs that were ordered on Prefect's page, for deploy/upgrade.sh; runs inside the worker's container.
+"""Runs that were ordered on Prefect's page; upgrade.sh has the worker's container execute this.
 
-`under-way` prints the ids of those that have begun and not ended, `again ID…` orders the same once more.
+`under-way` prints the ids of those that have begun and not ended, `again ID…` orders them anew.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Experiments that the containers analyze: what the embedded run finds, whatever happens to them."""
+"""Experiments that the containers analyze: the embedded run's results, whatever happens."""
 
 from __future__ import annotations
 

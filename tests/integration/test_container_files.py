@@ -20,11 +20,10 @@ STAGES = PYTHON_SERVICES[:4]
 
 
 class ComposeLoader(yaml.SafeLoader):
-    """YAML with the two tags that Compose adds to it."""
+    """YAML with the tags that Compose adds to it: !reset, !override."""
 
 
-for tag in ("!reset", "!override"):
-    ComposeLoader.add_constructor(tag, lambda loader, node: tag)
+ComposeLoader.add_multi_constructor("!", lambda loader, tag, node: tag)
 
 
 def compose(path: Path) -> dict[str, Any]:

@@ -110,6 +110,7 @@ make_python_base() {
   docker image inspect "$PYTHON_BASE" >/dev/null 2>&1 && return
   say "making $PYTHON_BASE"
   local root=$FOLDER/rootfs context=$FOLDER/python-base
+  rm -rf "$context"
   mkdir -p "$context"
   debootstrap --variant=minbase --include="$PYTHON_LIBRARIES" bookworm "$root" "$(debian_mirror)" \
     >"$FOLDER/debootstrap.log"
@@ -132,8 +133,8 @@ END
 
 copy_python() {
   local prefix
-  prefix=$("${PYTHON:-python3.11}" -c 'import sys; sys.exit(sys.version_info < (3, 11, 3)) or print(sys.base_prefix)') ||
-    { echo "needs Python 3.11.3 or later as ${PYTHON:-python3.11}" >&2; exit 1; }
+  prefix=$("${PYTHON:-python3.11}" -c 'import sys; print(sys.base_prefix if sys.version_info >= (3, 11, 3) else "")')
+  [ -n "$prefix" ] || { echo "${PYTHON:-python3.11} is older than Python 3.11.3" >&2; exit 1; }
   mkdir -p "$1/bin" "$1/lib"
   cp -a "$prefix/bin/python3.11" "$1/bin/"
   ln -s python3.11 "$1/bin/python3"

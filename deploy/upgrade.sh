@@ -18,6 +18,6 @@ docker compose build
 runs=$(in_worker under-way)
 docker compose stop worker
 deploy/backup.sh "$backup"
-docker compose up --detach --wait
+docker compose up --detach --no-build --wait
 # shellcheck disable=SC2086  # ids, divided by blanks
 [ -z "$runs" ] || in_worker again $runs

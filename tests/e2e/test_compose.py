@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import Any
 
@@ -40,8 +41,11 @@ def gpus_of(service: dict[str, Any]) -> list[Any]:
 
 
 def packages_of(bill: dict[str, Any]) -> set[str]:
-    """Packages of a CycloneDX document, without the local part of versions (`+cpu`)."""
-    return {f"{part['name']}=={part['version'].split('+')[0]}" for part in bill["components"]}
+    """Packages of a CycloneDX document, spelled as in a lock and without `+cpu` in versions."""
+    return {
+        f"{re.sub('[-_.]+', '-', part['name']).lower()}=={part['version'].split('+')[0]}"
+        for part in bill["components"]
+    }
 
 
 def locked(image: str) -> set[str]:

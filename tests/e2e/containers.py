@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-OWNER = 10002
-"""Somebody whom no image knows, as the owner of the data."""
+ME = os.getuid()
+OWNER = ME or 10002
+"""Owner of the data: somebody whom no image knows, never root."""
 PAGE_PORT = 4299
 STAGES = ("restoration", "segmentation", "quantification", "training")
 CPU_FILES = "compose.yaml:deploy/compose.cpu.yaml"
@@ -26,7 +27,7 @@ class Stack:
         self.data = folder / "data"
         self.data.mkdir()
         folder.chmod(0o755)
-        os.chown(self.data, OWNER, OWNER)
+        os.chown(self.data, OWNER, -1)
         self.environment = (
             {"COMPOSE_FILE": CPU_FILES}
             | os.environ
@@ -93,6 +94,12 @@ class Stack:
     def is_healthy(self, service: str) -> bool:
         """Whether a service's health check passes."""
         return self.inspect(service)["State"].get("Health", {}).get("Status") == "healthy"
+
+    def kill(self, service: str) -> None:
+        """Kill a container's first process from outside, as a crash would: Docker knows nothing."""
+        process = self.inspect(service)["State"]["Pid"]
+        shell = ("--user", "0", "--pid", "host", "--entrypoint", "sh", "respan/orchestrator:0.1.0")
+        self.docker("run", "--rm", *shell, "-c", f"kill -9 {process}")
 
     def ask(self, path: str, content: dict[str, Any] | None = None) -> Any:
         """Answer of Prefect's API, by the way that a browser takes."""

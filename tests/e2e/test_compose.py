@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 from typing import Any
 
 import pytest
@@ -153,7 +152,7 @@ def test_a_run_asked_for_on_the_page_is_done_by_the_worker(stack):
 
 
 def test_a_service_that_dies_comes_back(stack):
-    os.kill(stack.inspect("quantification")["State"]["Pid"], signal.SIGKILL)
+    stack.kill("quantification")
     eventually(lambda: stack.inspect("quantification")["RestartCount"] == 1, "the restart")
     eventually(lambda: stack.is_healthy("quantification"), "health")
 

@@ -17,7 +17,7 @@ inside() { docker compose exec -T postgres sh -c "PGPASSWORD=\$POSTGRES_PASSWORD
 draft=$file.part
 trap 'rm -f "$draft"' EXIT
 inside 'pg_dump --host 127.0.0.1 --username "$POSTGRES_USER" --format custom "$POSTGRES_DB"' >"$draft"
-inside 'pg_restore --file -' <"$draft" | grep -q '^COPY public.flow_run ' ||
+inside 'pg_restore --file -' <"$draft" | grep --count '^COPY public.flow_run ' >/dev/null ||
   { echo "the copy cannot be read back, or holds no runs: nothing was saved" >&2; exit 1; }
 sync "$draft"
 mv "$draft" "$file"

@@ -202,8 +202,9 @@ end_engine() {
 end_daemon() {
   local daemon
   daemon=$(cat "$FOLDER/docker.pid")
-  kill "$daemon" # takes its own containerd with it
-  retry 60 has_ended "$daemon" || kill -9 "$daemon"
+  kill "$daemon" # takes its own containerd with it, and gives containers time to stop
+  retry 120 has_ended "$daemon" || kill -9 "$daemon"
+  retry 10 has_ended "$daemon"
 }
 
 has_ended() { ! kill -0 "$1" 2>/dev/null; }

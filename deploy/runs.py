@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 
 
 def under_way(client: SyncPrefectClient) -> list[FlowRun]:
@@ -16,7 +17,8 @@ def under_way(client: SyncPrefectClient) -> list[FlowRun]:
     begun = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]}}
     outermost = {"is_null_": True}
     wanted = FlowRunFilter.model_validate({"state": begun, "parent_task_run_id": outermost})
-    return client.read_flow_runs(flow_run_filter=wanted)
+    oldest_first = FlowRunSort.START_TIME_ASC
+    return client.read_flow_runs(flow_run_filter=wanted, sort=oldest_first, limit=200)
 
 
 def main(command: str, *ids: str) -> None:

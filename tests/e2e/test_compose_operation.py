@@ -18,9 +18,9 @@ needs_own_engine = pytest.mark.skipif(
 )
 
 
-def order_phantoms(stack: Stack, name: str, images: int = 1) -> str:
-    """Order a run that makes phantoms: seconds for each image."""
-    params = {"kind": "two-photon", "shape": [16, 96, 96], "images": images}
+def order_phantoms(stack: Stack, name: str, images: int = 1, width: int = 96) -> str:
+    """Order a run that makes phantoms; wide ones take seconds each."""
+    params = {"kind": "two-photon", "shape": [16, width, width], "images": images}
     return stack.order("synthesize", {"out": f"/data/{name}", "params": params})
 
 
@@ -66,7 +66,7 @@ def test_a_damaged_backup_changes_nothing(stack, tmp_path):
 def test_nothing_is_restored_over_a_run_that_is_under_way(stack, tmp_path):
     backup = tmp_path / "backup"
     stack.command("deploy/backup.sh", str(backup))
-    run = order_phantoms(stack, "in_the_way", images=200)
+    run = order_phantoms(stack, "in_the_way", images=200, width=320)
     eventually(lambda: stack.state_of(run) == "RUNNING", "the run's start")
     done = stack.attempt("deploy/restore.sh", str(backup))
     assert done.returncode != 0
@@ -76,7 +76,7 @@ def test_nothing_is_restored_over_a_run_that_is_under_way(stack, tmp_path):
 
 
 def test_a_run_under_way_goes_on_after_an_upgrade(stack, tmp_path):
-    run = order_phantoms(stack, "upgraded", images=12)
+    run = order_phantoms(stack, "upgraded", images=12, width=320)
     images = stack.data / "upgraded" / "images"
     eventually(lambda: len(list(images.glob("*.tif"))) >= 2, "the first phantoms")
     made = {path: path.stat().st_mtime_ns for path in images.glob("*.tif")}
@@ -87,7 +87,7 @@ def test_a_run_under_way_goes_on_after_an_upgrade(stack, tmp_path):
     assert "goes on as" in done.stderr
     assert stack.inspect("training")["Id"] != before
     assert stack.state_of(run) in FINAL
-    eventually(lambda: len(list(images.glob("*.tif"))) == 12, "the last phantom", 300)
+    eventually(lambda: len(list(images.glob("*.tif"))) == 12, "the last phantom", 600)
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
 
 

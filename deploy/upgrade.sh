@@ -15,9 +15,10 @@ cd "$(dirname "$0")/.."
 in_worker() { docker compose exec -T worker python - "$@" <deploy/runs.py; }
 
 docker compose build
-runs=$(in_worker under-way)
+under_way=$(in_worker under-way) # refuses while runs go on that nobody could order again
+read -r -a runs <<<"$under_way"
+[ ${#runs[@]} = 0 ] || in_worker stop "${runs[@]}"
 docker compose stop worker
 deploy/backup.sh "$backup"
 docker compose up --detach --no-build --wait
-# shellcheck disable=SC2086  # ids, divided by blanks
-[ -z "$runs" ] || in_worker again $runs
+[ ${#runs[@]} = 0 ] || in_worker again "${runs[@]}"

@@ -30,6 +30,9 @@ test: setup      ## fast tests: no GPU, no network, no download
 test-slow: setup ## slow tests: trainings, the local stack
 	$(BIN)/pytest -m "slow and not gpu and not containers and not manifests"
 
+images:          ## build all container images, labelled with the commit
+	RESPAN_REVISION=$$(git rev-parse HEAD) RESPAN_SOURCE=$$(git remote get-url origin 2>/dev/null) docker compose build
+
 test-containers: setup  ## build all images, run the system in containers (CPU) and check it
 	deploy/test_containers.sh
 
@@ -65,4 +68,4 @@ up: setup        ## services, Prefect's page and a worker, kept running on this 
 down: setup      ## stop them
 	$(BIN)/respan down
 
-.PHONY: help setup demo test test-slow test-containers test-manifests test-all protos check bench up down
+.PHONY: help setup demo images test test-slow test-containers test-manifests test-all protos check bench up down

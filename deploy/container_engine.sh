@@ -3,18 +3,22 @@
 # integration, above all). Needs root and Debian 12; touches no other engine.
 #
 #   deploy/container_engine.sh start FOLDER   # then: source FOLDER/env
+#   deploy/container_engine.sh pause FOLDER   # ends it; `start` finds images and containers again
 #   deploy/container_engine.sh stop FOLDER    # ends it and deletes everything it stored
 #
 # Everything lies in FOLDER but for four small Debian packages that `start` may install
 # (debootstrap, runc, iptables, tini). FOLDER/env names the engine and the images that stand in
-# for python:3.11-slim-bookworm and postgres:17-bookworm, both made from Debian's own packages.
+# for python:3.11-slim-bookworm and postgres:17-bookworm, made from Debian's own packages and this
+# machine's Python. GPU_STAND_IN=1 has the engine believe that NVIDIA's toolkit is there: containers
+# that ask for a GPU start, and find none.
 set -euo pipefail
 
 NICENESS=${NICENESS:-10}
 PYTHON_BASE=ci-base/python:3.11
 POSTGRES_BASE=ci-base/postgres:15
+PYTHON_LIBRARIES=ca-certificates,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libssl3,libuuid1,zlib1g
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 say() { printf -- '-- %s (%ss)\n' "$*" "$SECONDS" >&2; }
 
 retry() {
@@ -75,39 +79,70 @@ export POSTGRES_IMAGE=$POSTGRES_BASE
 END
 }
 
+# The engine offers GPUs if it finds a program of this name when it starts.
+write_gpu_stand_in() {
+  mkdir -p "$FOLDER/gpu-stand-in"
+  printf '#!/bin/sh\ncat >/dev/null\n' >"$FOLDER/gpu-stand-in/nvidia-container-runtime-hook"
+  chmod +x "$FOLDER/gpu-stand-in/nvidia-container-runtime-hook"
+}
+
 start_daemon() {
   docker info >/dev/null 2>&1 && return
   say "starting dockerd"
+  local programs=$PATH
+  if [ "${GPU_STAND_IN:-0}" = 1 ]; then
+    write_gpu_stand_in
+    programs=$FOLDER/gpu-stand-in:$PATH
+  fi
   # dockerd turns forwarding on and adds rules; `stop` puts both back.
   cat /proc/sys/net/ipv4/ip_forward >"$FOLDER/ip_forward.before"
   iptables-save >"$FOLDER/iptables.before"
-  setsid nice -n "$NICENESS" dockerd --host "$DOCKER_HOST" --data-root "$FOLDER/data" \
+  : >"$FOLDER/bridges"
+  PATH=$programs setsid nice -n "$NICENESS" dockerd --host "$DOCKER_HOST" --data-root "$FOLDER/data" \
     --exec-root "$FOLDER/exec" --pidfile "$FOLDER/docker.pid" >"$FOLDER/dockerd.log" 2>&1 </dev/null &
   retry 60 docker info || { tail -20 "$FOLDER/dockerd.log" >&2; exit 1; }
 }
 
+# Debian 12's own Python is 3.11.2, and RESPAN needs 3.11.3: the base gets the Python that this
+# machine runs RESPAN with, where python:3.11-slim has its own, and the libraries it was built with.
 # pip and uv inside a build trust whom this machine trusts; only these bases carry that.
 make_python_base() {
   docker image inspect "$PYTHON_BASE" >/dev/null 2>&1 && return
   say "making $PYTHON_BASE"
   local root=$FOLDER/rootfs context=$FOLDER/python-base
+  rm -rf "$context"
   mkdir -p "$context"
-  debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm \
-    "$root" "$(debian_mirror)" >"$FOLDER/debootstrap.log"
+  debootstrap --variant=minbase --include="$PYTHON_LIBRARIES" bookworm "$root" "$(debian_mirror)" \
+    >"$FOLDER/debootstrap.log"
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
   tar -C "$root" -c . | docker import - ci-base/debian:bookworm >/dev/null
   rm -rf "$root"
   cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/ca.crt"
+  copy_python "$context/python"
   docker build --quiet --tag "$PYTHON_BASE" --file - "$context" >/dev/null <<'END'
 FROM ci-base/debian:bookworm
 COPY ca.crt /etc/ssl/certs/ca-certificates.crt
+COPY python /usr/local
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 RUN printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > /etc/pip.conf \
- && python3 -m venv /usr/local
-# Debian 12's Python is 3.11.2, and Prefect's Redis client wants a package more below 3.11.3.
-RUN pip install --quiet --target /opt/backports async-timeout==5.0.1
-ENV PYTHONPATH=/opt/backports
+ && ldconfig \
+ && python -c "import bz2, ctypes, lzma, readline, sqlite3, ssl, uuid, zlib" \
+ && python -m ensurepip --default-pip
 END
+}
+
+copy_python() {
+  local prefix
+  prefix=$("${PYTHON:-python3.11}" -c 'import sys; print(sys.base_prefix if sys.version_info >= (3, 11, 3) else "")')
+  [ -n "$prefix" ] || { echo "${PYTHON:-python3.11} is older than Python 3.11.3" >&2; exit 1; }
+  mkdir -p "$1/bin" "$1/lib"
+  cp -a "$prefix/bin/python3.11" "$1/bin/"
+  ln -s python3.11 "$1/bin/python3"
+  ln -s python3.11 "$1/bin/python"
+  cp -a "$prefix"/lib/libpython3* "$1/lib/" 2>/dev/null || true # a static build has none
+  tar -C "$prefix/lib" --exclude=python3.11/site-packages --exclude=python3.11/test \
+    --exclude='python3.11/config-*' --exclude=__pycache__ -c python3.11 | tar -C "$1/lib" -x
+  mkdir "$1/lib/python3.11/site-packages"
 }
 
 # Understands the three variables of the official image that compose.yaml uses.
@@ -155,6 +190,25 @@ start() {
   say "ready: source $FOLDER/env"
 }
 
+# Ends the engine, and with it everything that it did to this machine's network.
+end_engine() {
+  if docker info >/dev/null 2>&1; then
+    docker network ls --quiet --filter driver=bridge >"$FOLDER/bridges"
+    end_daemon
+  fi
+  restore_network
+}
+
+end_daemon() {
+  local daemon
+  daemon=$(cat "$FOLDER/docker.pid")
+  kill "$daemon" # takes its own containerd with it, and gives containers time to stop
+  retry 120 has_ended "$daemon" || kill -9 "$daemon"
+  retry 10 has_ended "$daemon"
+}
+
+has_ended() { ! kill -0 "$1" 2>/dev/null; }
+
 restore_network() {
   [ -e "$FOLDER/ip_forward.before" ] || return 0
   cat "$FOLDER/ip_forward.before" >/proc/sys/net/ipv4/ip_forward
@@ -165,23 +219,30 @@ restore_network() {
   iptables -P FORWARD ACCEPT
   iptables-restore <"$FOLDER/iptables.before"
   ip link delete docker0 2>/dev/null || true
+  while read -r network; do
+    ip link delete "br-$network" 2>/dev/null || true
+  done <"$FOLDER/bridges"
+  rm "$FOLDER/ip_forward.before"
+}
+
+pause() {
+  end_engine
+  say "paused; start $FOLDER again, or stop it"
 }
 
 stop() {
+  if docker info >/dev/null 2>&1; then
+    docker ps --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
+  fi
+  end_engine
+  say "deleting $FOLDER"
+  nice -n "$NICENESS" rm -rf "$FOLDER" # hundreds of thousands of small files
+}
+
+use_environment() {
   [ -e "$FOLDER/env" ] || { echo "$FOLDER holds no engine" >&2; exit 1; }
   # shellcheck disable=SC1091
   source "$FOLDER/env"
-  if docker info >/dev/null 2>&1; then
-    docker ps --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
-    docker network prune --force >/dev/null # takes their bridges away
-    local daemon
-    daemon=$(cat "$FOLDER/docker.pid")
-    kill "$daemon" # takes its own containerd with it
-    for ((i = 0; i < 30; i++)); do kill -0 "$daemon" 2>/dev/null || break; sleep 1; done
-  fi
-  restore_network
-  say "deleting $FOLDER"
-  nice -n "$NICENESS" rm -rf "$FOLDER" # hundreds of thousands of small files
 }
 
 [ $# = 2 ] || usage
@@ -189,6 +250,7 @@ mkdir -p "$(dirname "$2")"
 FOLDER=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
 case $1 in
   start) start ;;
-  stop) stop ;;
+  pause) use_environment; pause ;;
+  stop) use_environment; stop ;;
   *) usage ;;
 esac

@@ -1,4 +1,4 @@
-"""A model, an experiment that has been analyzed, and a Prefect server that most runs share."""
+"""A model, an experiment that has been analyzed, a Prefect server, and the containers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.e2e.command_line import Answer, CommandLine
+from tests.e2e.containers import Stack
 from tests.hand_model import draw, write_hand_model, write_image
 
 from respan_orchestrator.flow_server import flow_server
@@ -78,3 +79,22 @@ def experiment(
 def first_run(respan: CommandLine, experiment: Path, model: Path) -> Answer:
     """The answer of the first run over `experiment`."""
     return respan("run", experiment, "--model", model)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """Not built, not started."""
+    return Stack(tmp_path_factory.mktemp("compose"))
+
+
+@pytest.fixture(scope="session")
+def stack(project: Stack) -> Iterator[Stack]:
+    """Built, started, and well."""
+    try:
+        project.compose("build", timeout=3000)
+        project.up()
+        yield project
+    finally:
+        log = project.compose("logs", "--no-color")
+        Path(os.environ.get("RESPAN_TEST_LOG", os.devnull)).write_text(log)
+        project.compose("down", "--volumes", "--timeout", "30")

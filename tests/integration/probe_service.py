@@ -16,7 +16,7 @@ from respan.v1 import stage_pb2
 from respan_common.convert import from_proto
 from respan_common.params import SegmentationParams
 from respan_common.serving import StageHost, answering, serve
-from respan_common.settings import ServiceSettings
+from respan_common.settings import ServiceSettings, from_environment
 
 
 class Probe(pb_grpc.SegmentationServiceServicer):
@@ -46,4 +46,4 @@ class Probe(pb_grpc.SegmentationServiceServicer):
 if __name__ == "__main__":
     name = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
     add = pb_grpc.add_SegmentationServiceServicer_to_server
-    serve("segmentation", name, add, Probe, ServiceSettings())
+    serve("segmentation", name, add, Probe, from_environment(ServiceSettings))

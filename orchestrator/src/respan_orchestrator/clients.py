@@ -31,7 +31,7 @@ from respan_common.params import (
     SegmentationParams,
     SynthesisParams,
 )
-from respan_orchestrator import watching
+from respan_orchestrator import encryption, watching
 from respan_orchestrator.settings import OrchestratorSettings
 
 Listener = Callable[[stage_pb2.StageEvent], None]
@@ -44,6 +44,8 @@ _STUBS = {
     "training": training_pb2_grpc.TrainingServiceStub,
 }
 _CONNECT_TIMEOUT_S = 60.0
+_LOOK_CLOSER_S = 2.0
+"""A service that is up has answered by then; else it is asked why not."""
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -171,8 +173,13 @@ def follow(
                 cancel()
 
 
-def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool:
-    """Whether a service computes on a GPU, as far as it knows.
+def describe(
+    service: str,
+    address: str,
+    settings: OrchestratorSettings,
+    timeout_s: float = _CONNECT_TIMEOUT_S,
+) -> stage_pb2.DescribeResponse:
+    """What a service says about itself.
 
     Raises
     ------
@@ -182,29 +189,55 @@ def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool
         If it does not answer that question.
     """
     ask = stage_pb2.DescribeRequest()
-    with opened_channel(address, settings) as channel:
-        describe = _STUBS[service](channel).Describe
+    with opened_channel(address, settings, timeout_s) as channel:
         try:
-            answer = describe(ask, timeout=_CONNECT_TIMEOUT_S, metadata=_metadata(settings))
+            answer: stage_pb2.DescribeResponse = _STUBS[service](channel).Describe(
+                ask, timeout=timeout_s, metadata=_metadata(settings)
+            )
         except grpc.RpcError as error:
             raise _failure(service, address, error) from error
-    return bool(answer.device.startswith("cuda"))
+    return answer
+
+
+def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool:
+    """Whether a service computes on a GPU, as far as it knows; raises what `describe` does."""
+    return describe(service, address, settings).device.startswith("cuda")
 
 
 @contextmanager
-def opened_channel(address: str, settings: OrchestratorSettings) -> Iterator[grpc.Channel]:
-    """Channel to a service that answers, with TLS and token if the settings have them."""
+def opened_channel(
+    address: str, settings: OrchestratorSettings, timeout_s: float = _CONNECT_TIMEOUT_S
+) -> Iterator[grpc.Channel]:
+    """Channel to a service that answers, with TLS and token if the settings have them.
+
+    Raises
+    ------
+    StageUnavailableError
+        If nobody answers in time.
+    StageFailedError
+        If certificates keep the two apart: waiting would not help.
+    """
     channel = _channel(address, settings)
     try:
+        ready = grpc.channel_ready_future(channel)
         try:
-            grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
-        except grpc.FutureTimeoutError as error:
-            raise StageUnavailableError(
-                f"nothing answers at {address}: is the service up? (`respan status` tells)"
-            ) from error
+            ready.result(timeout=min(_LOOK_CLOSER_S, timeout_s))
+        except grpc.FutureTimeoutError:
+            if problem := encryption.problem(address, settings):
+                raise StageFailedError(f"{address}: {problem}") from None
+            _wait(ready, address, timeout_s - _LOOK_CLOSER_S)
         yield channel
     finally:
         channel.close()
+
+
+def _wait(ready: grpc.Future, address: str, timeout_s: float) -> None:
+    try:
+        ready.result(timeout=max(timeout_s, 0.0))
+    except grpc.FutureTimeoutError as error:
+        raise StageUnavailableError(
+            f"nothing answers at {address}: is the service up? (`respan status` tells)"
+        ) from error
 
 
 def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0) -> str:
@@ -213,11 +246,12 @@ def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0
         with _channel(address, settings) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
-    except OSError as error:
-        return f"a certificate cannot be read: {error}"
+    except StageFailedError as error:
+        return str(error)
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else None
-        return f"does not answer ({code.name if code else error})"
+        silence = f"does not answer ({code.name if code else error})"
+        return encryption.problem(address, settings) or silence
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         return "answers that it does not serve"
     return ""
@@ -226,6 +260,8 @@ def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0
 def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
     if settings.tls_ca is None:
         return grpc.insecure_channel(address, _OPTIONS)
+    if problem := encryption.own_problem(settings):
+        raise StageFailedError(problem)
     certificate, key = (
         path.read_bytes() if path else None
         for path in (settings.tls_client_certificate, settings.tls_client_key)
@@ -262,6 +298,8 @@ def _failure(service: str, address: str, error: grpc.RpcError) -> StageFailedErr
     text = error.details() if isinstance(error, grpc.Call) else str(error)
     if code is grpc.StatusCode.UNAVAILABLE:
         return StageUnavailableError(f"{service} at {address} went away: {text}")
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return StageFailedError(f"{service} at {address}: {text}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return StageFailedError(f"{service} took longer than its deadline (RESPAN_STAGE_TIMEOUT_S)")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (wait_s := _retry_after_s(error)):

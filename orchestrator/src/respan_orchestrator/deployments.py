@@ -14,6 +14,7 @@ from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
+from respan_common.settings import from_environment
 from respan_orchestrator.flows import analyze, synthesize, train_nnunet
 from respan_orchestrator.lost_runs import look_for_lost_runs, notice_lost_runs
 from respan_orchestrator.tasks import GPU_LIMIT
@@ -22,7 +23,7 @@ from respan_orchestrator.watching import log_as_told
 
 def main() -> None:
     """Serve every flow as a deployment of its own name."""
-    settings = OrchestratorSettings()
+    settings = from_environment(OrchestratorSettings)
     log_as_told(settings)
     notice_lost_runs(settings.lost_after_s)
     look_for_lost_runs(settings.lost_after_s)

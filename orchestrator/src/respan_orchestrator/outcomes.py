@@ -6,9 +6,10 @@ import errno
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from respan_common.errors import RespanError
+from respan_common.settings import refusal
 
 _WAYS_OUT = {
     errno.ENOSPC: "free some space and run again",
@@ -72,6 +73,8 @@ def explained(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno in _WAYS_OUT:
         return f"{error.filename or 'a file'}: {error.strerror}; {_WAYS_OUT[error.errno]}"
+    if isinstance(error, ValidationError) and error.title == "OrchestratorSettings":
+        return f"{refusal(error)}: correct the environment of this command"
     return (
         f"unforeseen {type(error).__name__}: {error} "
         "(with --log-level DEBUG the same command shows where it happened)"

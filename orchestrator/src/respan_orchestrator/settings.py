@@ -13,9 +13,9 @@ from pydantic import (
     PositiveInt,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-from respan_common.settings import Token
+from respan_common.settings import WithToken
 
 SERVICES = ("restoration", "segmentation", "quantification", "training")
 """Every stage service, by its short name."""
@@ -30,15 +30,8 @@ def default_model_roots() -> list[Path]:
     return [Path(base) / "respan" / "models", *([shipped] if shipped.is_dir() else [])]
 
 
-class OrchestratorSettings(BaseSettings):
+class OrchestratorSettings(WithToken):
     """Settings of the orchestrator."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESPAN_",
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-        hide_input_in_errors=True,  # the token may be among it
-    )
 
     restoration_address: str = ""
     """host:port of the restoration service; empty: started as a child process when needed."""
@@ -50,8 +43,6 @@ class OrchestratorSettings(BaseSettings):
     """Likewise."""
     model_roots: Annotated[list[Path], NoDecode] = Field(default_factory=default_model_roots)
     """Folders with models that can be called by name, separated by the system's path separator."""
-    token: Token | None = None
-    """Bearer token of the services."""
     tls_ca: Path | None = None
     """PEM file of the authority that signed the services' certificates; turns TLS on."""
     tls_client_certificate: Path | None = None

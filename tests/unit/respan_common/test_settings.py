@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from respan_common.settings import Runtime, ServiceSettings
+from respan_common.settings import Runtime, ServiceSettings, from_environment
 from respan_orchestrator.settings import OrchestratorSettings
 
 
@@ -77,3 +77,36 @@ def test_settings_that_are_refused_do_not_show_the_token(monkeypatch, settings, 
     with pytest.raises(ValidationError) as caught:
         settings()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [ServiceSettings, OrchestratorSettings])
+def test_the_token_may_come_from_a_file(monkeypatch, tmp_path, settings):
+    (tmp_path / "token").write_text("sesame\n")
+    monkeypatch.setenv("RESPAN_TOKEN", "")
+    monkeypatch.setenv("RESPAN_TOKEN_FILE", str(tmp_path / "token"))
+    assert settings().token.get_secret_value() == "sesame"
+    monkeypatch.setenv("RESPAN_TOKEN_FILE", "")
+    assert not settings().token
+
+
+def test_a_token_file_that_is_of_no_use_is_refused_in_one_line_without_the_token(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("RESPAN_TOKEN_FILE", str(tmp_path / "token"))
+    for content, words in (
+        (None, "cannot be read"),
+        ("", "is empty"),
+        ("sesame\nsesame", "in one line"),
+    ):
+        if content is not None:
+            (tmp_path / "token").write_text(content)
+        with pytest.raises(SystemExit) as caught:
+            from_environment(ServiceSettings)
+        text = str(caught.value)
+        assert words in text
+        assert "RESPAN_TOKEN" in text
+        assert "\n" not in text
+        assert "sesame" not in text
+    monkeypatch.setenv("RESPAN_TOKEN", "sesame")
+    with pytest.raises(ValidationError, match="exclude each other"):
+        ServiceSettings()

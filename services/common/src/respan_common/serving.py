@@ -23,7 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from respan.v1 import stage_pb2 as pb
-from respan_common import __version__, tracing
+from respan_common import __version__, startup, tracing
 from respan_common.errors import (
     RETRY_AFTER,
     BusyError,
@@ -160,8 +160,10 @@ def serve(
     add_to: Callable[[Any, grpc.Server], None],
     servicer: Callable[[StageHost], Any],
     settings: ServiceSettings,
+    *,
+    demands_gpu: bool = True,
 ) -> None:
-    """Run a service until SIGTERM or SIGINT.
+    """Run a service until SIGTERM or SIGINT; end with code 1 and one line if it cannot start.
 
     Parameters
     ----------
@@ -175,8 +177,25 @@ def serve(
         Makes the servicer.
     settings
         Where and how to run.
+    demands_gpu
+        Whether device=cuda means that the service is of no use without a GPU.
     """
     configure_logging(settings.log_level, settings.log_json)
+    try:
+        startup.check(settings, demands_gpu=demands_gpu)
+        _serve(service, full_name, add_to, servicer, settings)
+    except InputError as error:
+        logger.critical("%s cannot start: %s", service, error)
+        raise SystemExit(1) from None
+
+
+def _serve(
+    service: str,
+    full_name: str,
+    add_to: Callable[[Any, grpc.Server], None],
+    servicer: Callable[[StageHost], Any],
+    settings: ServiceSettings,
+) -> None:
     stopping = threading.Event()
     # Before anything else: a signal during start-up must also end in order.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -238,7 +257,9 @@ class _TokenGate(grpc.ServerInterceptor):
 
         def refuse(request: object, context: grpc.ServicerContext) -> None:
             context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "this service needs a token (RESPAN_TOKEN)"
+                grpc.StatusCode.UNAUTHENTICATED,
+                "this service asks for another token than the caller has: give both the same "
+                "RESPAN_TOKEN or RESPAN_TOKEN_FILE",
             )
 
         self._refusal: Any = grpc.unary_unary_rpc_method_handler(refuse)
@@ -262,7 +283,10 @@ def _bind(server: grpc.Server, settings: ServiceSettings) -> int:
             return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:
-        raise SystemExit(f"cannot listen on {address}: is the port taken? ({error})") from error
+        raise InputError(
+            f"cannot listen on {address}: is the port taken? End who has it (`respan doctor` names "
+            "it), or set RESPAN_PORT"
+        ) from error
 
 
 def _credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     SecretStr,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -36,6 +37,38 @@ Token = Annotated[SecretStr, AfterValidator(_sendable)]
 """Goes into a header, which takes no other letters, and whose error would show it."""
 
 
+class WithToken(BaseSettings):
+    """Settings with the secret between orchestrator and services."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESPAN_",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # the token may be among it
+    )
+
+    token: Token | None = None
+    """Bearer token that every call must carry."""
+    token_file: Path | None = None
+    """File with the token, instead of the token itself."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_token(cls, values: dict[str, Any]) -> dict[str, Any]:
+        path = values.get("token_file")
+        if not path:  # compose files pass an empty variable on
+            return values | {"token_file": None}
+        if values.get("token"):
+            raise ValueError("RESPAN_TOKEN and RESPAN_TOKEN_FILE exclude each other: give one")
+        try:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"RESPAN_TOKEN_FILE {path} cannot be read: {error}") from error
+        if not token:
+            raise ValueError(f"RESPAN_TOKEN_FILE {path} is empty: write the token into it")
+        return values | {"token": token}
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What a stage may use of its machine."""
@@ -54,15 +87,8 @@ class Runtime:
         return self.threads or len(os.sched_getaffinity(0))
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(WithToken):
     """Settings of one service."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RESPAN_",
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-        hide_input_in_errors=True,  # the token may be among it
-    )
 
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback should have TLS and a token."""
@@ -95,8 +121,6 @@ class ServiceSettings(BaseSettings):
     """PEM file."""
     tls_client_ca: Path | None = None
     """PEM file; clients must then show a certificate that it signed (mTLS)."""
-    token: Token | None = None
-    """Bearer token that every call must carry."""
     ends_with_input: bool = False
     """Stop when standard input ends: a child process then never outlives its parent."""
     log_level: str = "INFO"
@@ -130,3 +154,29 @@ class ServiceSettings(BaseSettings):
     def runtime(self) -> Runtime:
         """The part of the settings that stages see."""
         return Runtime(self.device, self.threads, self.gpu_lease_folder, self.gpu_wait_s)
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def from_environment(kind: type[Settings]) -> Settings:
+    """Settings of a process from its environment; ends the process in one line if they are bad."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SystemExit(f"cannot start: {refusal(error)}") from None
+
+
+def refusal(error: ValidationError) -> str:
+    """Which environment variables are wrong and why, in one line, without their values."""
+    return "; ".join(
+        ": ".join(
+            part
+            for part in (
+                f"RESPAN_{'_'.join(map(str, detail['loc'][:1])).upper()}" if detail["loc"] else "",
+                detail["msg"].removeprefix("Value error, "),
+            )
+            if part
+        )
+        for detail in error.errors()
+    )

@@ -3,7 +3,7 @@
 from respan.v1 import quantification_pb2 as pb
 from respan.v1 import quantification_pb2_grpc as rpc
 from respan_common.serving import serve
-from respan_common.settings import ServiceSettings
+from respan_common.settings import ServiceSettings, from_environment
 from respan_quantification.server import QuantificationServicer
 
 
@@ -14,7 +14,8 @@ def main() -> None:
         pb.DESCRIPTOR.services_by_name["QuantificationService"].full_name,
         rpc.add_QuantificationServiceServicer_to_server,
         QuantificationServicer,
-        ServiceSettings(),
+        from_environment(ServiceSettings),
+        demands_gpu=False,  # the processor does the same work
     )
 
 

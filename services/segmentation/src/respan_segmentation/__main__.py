@@ -3,7 +3,7 @@
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as rpc
 from respan_common.serving import serve
-from respan_common.settings import ServiceSettings
+from respan_common.settings import ServiceSettings, from_environment
 from respan_segmentation.server import SegmentationServicer
 
 
@@ -14,7 +14,7 @@ def main() -> None:
         pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name,
         rpc.add_SegmentationServiceServicer_to_server,
         SegmentationServicer,
-        ServiceSettings(),
+        from_environment(ServiceSettings),
     )
 
 

@@ -3,7 +3,7 @@
 from respan.v1 import training_pb2 as pb
 from respan.v1 import training_pb2_grpc as rpc
 from respan_common.serving import serve
-from respan_common.settings import ServiceSettings
+from respan_common.settings import ServiceSettings, from_environment
 from respan_training.server import TrainingServicer
 
 
@@ -14,7 +14,7 @@ def main() -> None:
         pb.DESCRIPTOR.services_by_name["TrainingService"].full_name,
         rpc.add_TrainingServiceServicer_to_server,
         TrainingServicer,
-        ServiceSettings(),
+        from_environment(ServiceSettings),
     )
 
 

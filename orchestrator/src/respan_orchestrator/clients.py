@@ -231,7 +231,7 @@ def opened_channel(
         channel.close()
 
 
-def _wait(ready: grpc.Future, address: str, timeout_s: float) -> None:
+def _wait(ready: grpc.Future[None], address: str, timeout_s: float) -> None:
     try:
         ready.result(timeout=max(timeout_s, 0.0))
     except grpc.FutureTimeoutError as error:

@@ -8,30 +8,30 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
-from respan_orchestrator import stack
-from respan_orchestrator.clients import ailment
+from respan_common.gpus import driver_problem
+from respan_common.settings import refusal
+from respan_common.startup import cuda_of_torch
+from respan_orchestrator import service_checks, stack
+from respan_orchestrator.container_checks import containers
+from respan_orchestrator.findings import Finding, State
+from respan_orchestrator.listeners import is_taken, listener
 from respan_orchestrator.models import known_models
-from respan_orchestrator.settings import SERVICES, OrchestratorSettings
-
-State = Literal["ok", "warning", "problem"]
+from respan_orchestrator.settings import OrchestratorSettings
 
 _LEAST_MEMORY_GIB, _ENOUGH_MEMORY_GIB = 4.0, 12.0
 _LEAST_DISK_GIB, _ENOUGH_DISK_GIB = 2.0, 20.0
+_LEAST_SCRATCH_GIB, _ENOUGH_SCRATCH_GIB = 0.1, 1.0
+"""For logs, and for networks in the form that processors want."""
 _SMI_TIMEOUT_S = 20.0
 _TORCH_TIMEOUT_S = 120.0
 """The first import of PyTorch from a slow disk takes a while."""
-_HEALTH_TIMEOUT_S = 3.0
 _STACK_PORTS = (4200, 50051, 50052, 50053, 50054)
 """Where `respan up` has Prefect and the services listen."""
 _PACKAGES = {
@@ -48,28 +48,20 @@ print(json.dumps({"version": torch.__version__, "names": names}))
 """
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    state: State
-    text: str
-    way_out: str = ""
-    """What to do about it; empty when nothing has to be done."""
-
-
 def examine() -> list[Finding]:
     """Everything that an analysis needs of this machine; takes seconds, as PyTorch is asked."""
-    smi = gpu()
-    findings = [python(), processors(), memory(), disk(Path.cwd()), temporary_folder(), smi]
-    findings.append(torch_gpu(has_gpu=smi.state == "ok"))
+    here, smi = Path.cwd(), gpu()
+    has_gpu = smi.state == "ok"
+    findings = [python(), processors(), memory(), disk(here), *own_folders(), temporary_folder()]
+    findings += [smi, driver(), torch_gpu(has_gpu=has_gpu), *containers(has_gpu, here)]
     findings += [packages(part) for part in _PACKAGES]
+    findings += [ports(), service_checks.prefect()]
     try:
         settings = OrchestratorSettings()
     except ValidationError as error:
         return [*findings, _refused_settings(error)]
-    return [*findings, models(settings), *services(settings), ports()]
+    findings += [models(settings), service_checks.encrypted(settings)]
+    return [*findings, *service_checks.services(settings)]
 
 
 def python() -> Finding:
@@ -105,13 +97,39 @@ def memory() -> Finding:
 
 
 def disk(folder: Path) -> Finding:
-    """Free space where results of a folder's images would go."""
+    """Free space where results of a folder's images would go, and whether they may be written."""
+    if not os.access(folder, os.W_OK):
+        way_out = "harmless if experiments lie elsewhere; else let this user write, or copy them"
+        return Finding("Disk", "warning", f"{folder} cannot be written to", way_out)
+    way_out = "free some: results need about 3 times the size of the images"
+    return _space("Disk", folder, _LEAST_DISK_GIB, _ENOUGH_DISK_GIB, way_out)
+
+
+def own_folders() -> list[Finding]:
+    """Folders that are written to beside results: state with logs, and the cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "respan"
+    return [
+        own_folder("State folder", stack.state_folder(), "RESPAN_STATE_FOLDER"),
+        own_folder("Cache folder", cache, "XDG_CACHE_HOME"),
+    ]
+
+
+def own_folder(subject: str, folder: Path, variable: str) -> Finding:
+    """Whether a folder, or the nearest one above that exists, takes files and has space."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    way_out = f"free some space, or name another folder in {variable}"
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        way_out = f"let this user write to it, or name another folder in {variable}"
+        return Finding(subject, "problem", f"{folder} cannot be written to", way_out)
+    return _space(subject, nearest, _LEAST_SCRATCH_GIB, _ENOUGH_SCRATCH_GIB, way_out)
+
+
+def _space(subject: str, folder: Path, least: float, enough: float, way_out: str) -> Finding:
     free_gib = shutil.disk_usage(folder).free / 2**30
     text = f"{free_gib:.1f} GiB free at {folder}"
-    if free_gib >= _ENOUGH_DISK_GIB:
-        return Finding("Disk", "ok", text)
-    state: State = "warning" if free_gib >= _LEAST_DISK_GIB else "problem"
-    return Finding("Disk", state, text, "results need about 3 times the size of the images")
+    if free_gib >= enough:
+        return Finding(subject, "ok", text)
+    return Finding(subject, "warning" if free_gib >= least else "problem", text, way_out)
 
 
 def temporary_folder() -> Finding:
@@ -142,6 +160,14 @@ def gpu() -> Finding:
         said = (answer.stderr or answer.stdout).strip()
         return Finding("GPU", "warning", f"nvidia-smi finds none: {said}", way_out)
     return Finding("GPU", "ok", "; ".join(lines))
+
+
+def driver() -> Finding:
+    """Whether NVIDIA's driver is new enough for the PyTorch that is installed here."""
+    if problem := driver_problem(cuda_of_torch()):
+        text, _, way_out = problem.partition(": ")
+        return Finding("Driver", "warning", text, way_out)
+    return Finding("Driver", "ok", "nothing speaks against it")
 
 
 def torch_gpu(*, has_gpu: bool) -> Finding:
@@ -191,31 +217,16 @@ def models(settings: OrchestratorSettings) -> Finding:
     return Finding("Models", "warning", f"none in {roots}", way_out)
 
 
-def services(settings: OrchestratorSettings) -> Iterator[Finding]:
-    """Health of the services whose addresses are set; others are started when needed."""
-    for service in SERVICES:
-        address = settings.address_of(service)
-        subject = f"Service {service}"
-        if not address:
-            yield Finding(subject, "ok", "is started when needed")
-        elif problem := ailment(address, settings):
-            variable = f"RESPAN_{service.upper()}_ADDRESS"
-            way_out = f"start it, correct {variable}, or unset {variable} to have it started"
-            yield Finding(subject, "problem", f"{address}: {problem}", way_out)
-        else:
-            yield Finding(subject, "ok", f"{address} answers")
-
-
 def ports() -> Finding:
     """Whether `respan up` finds its ports free, or is up already."""
     if any(process.is_alive for process in stack.processes()):
         return Finding("Ports", "ok", "the stack is up")
-    taken = [port for port in _STACK_PORTS if _is_taken(port)]
+    taken = [port for port in _STACK_PORTS if is_taken(port)]
     if not taken:
         return Finding("Ports", "ok", f"{', '.join(map(str, _STACK_PORTS))} are free")
-    text = f"{', '.join(map(str, taken))} taken by another program"
+    holders = [f"{port} by {listener(port) or 'another program'}" for port in taken]
     way_out = "end it before `respan up`; `respan run` alone does not need them"
-    return Finding("Ports", "warning", text, way_out)
+    return Finding("Ports", "warning", f"taken: {'; '.join(holders)}", way_out)
 
 
 def _memory_bytes() -> int:
@@ -235,20 +246,5 @@ def _version(package: str) -> str:
         return ""
 
 
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do: a port that was closed a moment ago counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
 def _refused_settings(error: ValidationError) -> Finding:
-    text = "; ".join(
-        f"{'_'.join(['RESPAN', *map(str, detail['loc'])]).upper()}: {detail['msg']}"
-        for detail in error.errors()
-    )
-    return Finding("Settings", "problem", text, "correct these environment variables")
+    return Finding("Settings", "problem", refusal(error), "correct these environment variables")

@@ -1,9 +1,10 @@
-"""Why a service cannot be talked to over TLS, in words. gRPC itself says no more than "unavailable"."""
+"""Why a service cannot be talked to over TLS; gRPC itself says no more than "unavailable"."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 from respan_common import certificates
@@ -43,6 +44,13 @@ def problem(address: str, settings: OrchestratorSettings) -> str:
         return _encrypted_problem(place, settings, settings.tls_ca)
     except OSError:
         return ""
+
+
+def valid_until(address: str) -> datetime | None:
+    """When the certificate that a service shows runs out; None if it shows none."""
+    host, _, port = address.rpartition(":")
+    shown = _shown_certificate((host, int(port))) if host and port.isdigit() else b""
+    return certificates.end_of(shown) if shown else None
 
 
 def _plain_problem(place: tuple[str, int]) -> str:
@@ -96,16 +104,16 @@ def _speaks(encrypted: ssl.SSLSocket) -> bool:
 
 def _distrust(place: tuple[str, int], error: ssl.SSLCertVerificationError, authority: Path) -> str:
     if error.verify_code == _EXPIRED:
-        shown = _shown_certificate(place)
-        day = f" on {certificates.end_of(shown):%Y-%m-%d}" if shown else ""
+        until = valid_until(f"{place[0]}:{place[1]}")
+        day = f" on {until:%Y-%m-%d}" if until else ""
         return (
             f"its certificate expired{day}: where it runs, remove the old one, run "
             "deploy/certificates.sh and start it again"
         )
     if error.verify_code in _OTHER_NAMES:
         return (
-            f"its certificate is not for the name {place[0]}: call it by a name in its certificate, or "
-            "make one for this name (deploy/certificates.sh NAME)"
+            f"its certificate is not for the name {place[0]}: call it by a name in its "
+            "certificate, or make one for this name (deploy/certificates.sh NAME)"
         )
     return (
         f"its certificate is not signed by the authority in {authority} (RESPAN_TLS_CA): give the "
@@ -120,6 +128,6 @@ def _refusal(settings: OrchestratorSettings) -> str:
             "RESPAN_TLS_CLIENT_KEY"
         )
     return (
-        f"it does not accept the certificate {settings.tls_client_certificate}: that must be signed "
-        "by the authority in the service's RESPAN_TLS_CLIENT_CA"
+        f"it does not accept the certificate {settings.tls_client_certificate}: that must be "
+        "signed by the authority in the service's RESPAN_TLS_CLIENT_CA"
     )

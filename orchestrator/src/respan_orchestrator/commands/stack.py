@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from respan_orchestrator.commands.output import (
     ALL_DONE,
+    NOTHING_STARTED,
     SOME_FAILED,
     Device,
     Json,
@@ -61,27 +63,31 @@ def status(as_json: Json = False, log_level: LogLevel = "WARNING") -> None:
 
     def work() -> tuple[dict[str, Any], int, Any]:
         from respan_orchestrator import stack
+        from respan_orchestrator.stack_states import state_of
 
-        states = {
-            process.name: "up" if process.answers else "alive" if process.is_alive else "down"
-            for process in stack.processes()
-        }
+        states = [state_of(process) for process in stack.processes()]
 
         def show() -> None:
-            for name, state in states.items():
-                print(f"{name:<16} {state}")
+            for state in states:
+                print(
+                    f"{state.name:<16} {state.state:<6} {state.address:<22} {state.about}".rstrip()
+                )
             if not states:
                 print("the stack is down; `respan up` starts it")
 
-        ill = any(state != "up" for state in states.values())
-        content = {"status": "up" if states else "down", "processes": states}
+        ill = any(state.state != "up" for state in states)
+        content = {
+            "status": "up" if states else "down",
+            "processes": {state.name: state.state for state in states},
+            "details": [asdict(state) for state in states],
+        }
         return content, SOME_FAILED if ill else ALL_DONE, show
 
     answer(as_json, log_level, work)
 
 
 def doctor(as_json: Json = False, log_level: LogLevel = "WARNING") -> None:
-    """Show what this machine has, what is missing, and how to get it; exit code 1 on problems."""
+    """Show what this machine has, what is missing, and how to get it; exit code 2 on problems."""
 
     def work() -> tuple[dict[str, Any], int, Any]:
         from respan_orchestrator.doctor import examine
@@ -99,7 +105,7 @@ def doctor(as_json: Json = False, log_level: LogLevel = "WARNING") -> None:
             "status": "problem" if ill else "ok",
             "findings": [vars(finding) for finding in findings],
         }
-        return content, SOME_FAILED if ill else ALL_DONE, show
+        return content, NOTHING_STARTED if ill else ALL_DONE, show
 
     answer(as_json, log_level, work)
 

@@ -70,7 +70,10 @@ def data_problem(roots: Sequence[Path]) -> str:
             return f"no folder {root} with data: make or mount it, or correct RESPAN_DATA_ROOTS"
     if not roots or any(can_hold_results(root) for root in roots):
         return ""
-    return f"user {user()} may not write to {roots[0]} nor to a folder in it: {_owner_way_out(roots[0])}"
+    return (
+        f"user {user()} may not write to {roots[0]} nor to a folder in it: "
+        f"{_owner_way_out(roots[0])}"
+    )
 
 
 def can_hold_results(root: Path) -> bool:
@@ -95,8 +98,8 @@ def _owner_way_out(root: Path) -> str:
     if owner.st_uid == os.geteuid():
         return "it is mounted read only, or its owner may not write: change that"
     return (
-        f"it belongs to {owner.st_uid}:{owner.st_gid}; run as that user (in containers: RESPAN_USER="
-        f"{owner.st_uid}:{owner.st_gid} in .env), or give the folder to {user()}"
+        f"it belongs to {owner.st_uid}:{owner.st_gid}; run as that user (in containers: "
+        f"RESPAN_USER={owner.st_uid}:{owner.st_gid} in .env), or give the folder to {user()}"
     )
 
 

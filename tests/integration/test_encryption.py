@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -16,8 +17,11 @@ import pytest
 from tests.integration import certificates
 from tests.integration.servers import Probed, probe_service
 
-from respan_orchestrator import clients, encryption
+from respan_common import __version__
+from respan_orchestrator import clients, encryption, service_checks
 from respan_orchestrator.clients import StageFailedError, StageUnavailableError
+from respan_orchestrator.findings import Finding
+from respan_orchestrator.service_checks import encrypted, services
 from respan_orchestrator.settings import OrchestratorSettings
 
 
@@ -177,3 +181,38 @@ def test_a_service_without_tls_is_no_riddle(folder, tmp_path):
     server.start()
     assert "it speaks no TLS" in refusal(f"localhost:{port}", caller(folder))
     server.stop(0).wait()
+
+
+def test_doctor_finds_the_service_well_and_names_what_is_wrong(service, folder, monkeypatch):
+    address = f"localhost:{service.port}"
+
+    def finding(**other: Path | str | None) -> Finding:
+        settings = caller(folder, segmentation_address=address, **other)
+        return {one.subject: one for one in services(settings)}["Service segmentation"]
+
+    assert finding().state == "ok"
+    assert __version__ in finding().text
+    refused = finding(token_file=None, token="wrong-one")
+    assert refused.state == "problem"
+    assert "RESPAN_TOKEN" in refused.text
+    assert "wrong-one" not in str(refused)
+    monkeypatch.setattr(service_checks, "__version__", "99.0")
+    assert finding().state == "warning"
+    assert "99.0" in finding().way_out
+
+
+def test_doctor_tells_which_certificate_runs_out_first(folder):
+    soon = datetime.now(UTC) + timedelta(days=20)
+    settings = caller(folder)
+    assert encrypted(settings).state == "ok"
+    ours = certificates.ending(folder, "worker", soon)
+    finding = encrypted(caller(folder, tls_client_certificate=ours))
+    assert finding.state == "warning"
+    assert f"{soon:%Y-%m-%d}" in finding.text
+    theirs = certificates.ending(folder, "segmentation", soon)
+    with bare_server(folder, theirs) as address:
+        finding = encrypted(caller(folder, segmentation_address=address))
+    assert "that of segmentation" in finding.text
+    theirs.unlink()
+    assert encrypted(caller(folder, tls_client_certificate=theirs)).state == "problem"
+    assert encrypted(OrchestratorSettings()).state == "ok"

@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
 from respan_common.settings import from_environment
+from respan_orchestrator import service_checks
 from respan_orchestrator.flows import analyze, synthesize, train_nnunet
 from respan_orchestrator.lost_runs import look_for_lost_runs, notice_lost_runs
 from respan_orchestrator.tasks import GPU_LIMIT
@@ -25,6 +26,9 @@ def main() -> None:
     """Serve every flow as a deployment of its own name."""
     settings = from_environment(OrchestratorSettings)
     log_as_told(settings)
+    found = service_checks.prefect()
+    if found.state == "problem":
+        raise SystemExit(f"the worker cannot start: {found.text}; {found.way_out}")
     notice_lost_runs(settings.lost_after_s)
     look_for_lost_runs(settings.lost_after_s)
     set_gpu_limit(settings.gpu_slots)

@@ -19,6 +19,7 @@ from respan_orchestrator.findings import Finding, State
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 
 _TIMEOUT_S = 5.0
+_LOGIN = "set PREFECT_API_AUTH_STRING to the user:password in PREFECT_SERVER_API_AUTH_STRING there"
 
 
 def services(settings: OrchestratorSettings) -> Iterator[Finding]:

@@ -1,3 +1,5 @@
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from respan_orchestrator import doctor
+from respan_orchestrator import doctor, service_checks
+from respan_orchestrator.findings import Finding
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 
 
@@ -45,9 +48,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def segmentation(address: str) -> doctor.Finding:
+def segmentation(address: str) -> Finding:
     settings = OrchestratorSettings(segmentation_address=address)
-    return dict(zip(SERVICES, doctor.services(settings), strict=True))["segmentation"]
+    return dict(zip(SERVICES, service_checks.services(settings), strict=True))["segmentation"]
 
 
 def test_a_machine_without_nvidia_smi_has_a_warning_and_no_problem(program: Path) -> None:
@@ -56,7 +59,7 @@ def test_a_machine_without_nvidia_smi_has_a_warning_and_no_problem(program: Path
 
 def test_gpus_are_listed_with_memory_and_driver(program: Path) -> None:
     write_program(program / "nvidia-smi", "echo 'NVIDIA X1, 8192 MiB, 570.1'")
-    assert doctor.gpu() == doctor.Finding("GPU", "ok", "NVIDIA X1, 8192 MiB, 570.1")
+    assert doctor.gpu() == Finding("GPU", "ok", "NVIDIA X1, 8192 MiB, 570.1")
 
 
 def test_a_driver_that_fails_is_a_warning_with_its_words(program: Path) -> None:
@@ -100,12 +103,6 @@ def test_a_service_without_address_is_started_when_needed() -> None:
     assert "when needed" in finding.text
 
 
-def test_a_healthy_service_is_ok(health_server: tuple[health.HealthServicer, int]) -> None:
-    checks, port = health_server
-    checks.set("", health_pb2.HealthCheckResponse.SERVING)
-    assert segmentation(f"127.0.0.1:{port}").state == "ok"
-
-
 def test_a_service_that_does_not_serve_is_a_problem(
     health_server: tuple[health.HealthServicer, int],
 ) -> None:
@@ -125,7 +122,7 @@ def test_a_missing_certificate_is_a_problem(tmp_path: Path) -> None:
     settings = OrchestratorSettings(
         segmentation_address="127.0.0.1:1", tls_ca=tmp_path / "absent.pem"
     )
-    found = dict(zip(SERVICES, doctor.services(settings), strict=True))
+    found = dict(zip(SERVICES, service_checks.services(settings), strict=True))
     assert "absent.pem" in found["segmentation"].text
 
 
@@ -136,7 +133,8 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
         other.listen()
         port = other.getsockname()[1]
         monkeypatch.setattr(doctor, "_STACK_PORTS", (port,))
-        assert str(port) in doctor.ports().text
+        assert f"{port} by " in doctor.ports().text
+        assert f"process {os.getpid()}" in doctor.ports().text
         assert doctor.ports().state == "warning"
     assert doctor.ports().state == "ok"
 
@@ -145,6 +143,63 @@ def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(doctor, "_LEAST_DISK_GIB", 1e9)
     monkeypatch.setattr(doctor, "_ENOUGH_DISK_GIB", 1e9)
     assert doctor.disk(tmp_path).state == "problem"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() or shutil.which("mount") is None or subprocess.run(mount).returncode:
+        pytest.skip("only root can mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_nearly_full_is_a_problem(
+    tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESPAN_STATE_FOLDER", str(tiny_disk / "respan"))
+    state, _ = doctor.own_folders()
+    assert state.state == doctor.disk(tiny_disk).state == "problem"
+    assert str(tiny_disk) in state.text
+    assert "RESPAN_STATE_FOLDER" in state.way_out
+
+
+def test_a_folder_that_cannot_be_made_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    _, cache = doctor.own_folders()
+    assert cache.state == "problem"
+    assert "XDG_CACHE_HOME" in cache.way_out
+
+
+def test_an_old_driver_is_a_warning_that_names_the_needed_one(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "cuda_of_torch", lambda: "13.0")
+    assert doctor.driver().state == "ok"
+    write_program(program / "nvidia-smi", "echo 470.1")
+    finding = doctor.driver()
+    assert finding.state == "warning"
+    assert "470.1" in finding.text
+    assert "update the driver" in finding.way_out
+
+
+def test_no_finding_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(write_program(tmp_path / "python", "exit 1")))
+    monkeypatch.setenv("RESPAN_TOKEN", "open-sesame")
+    monkeypatch.setenv("RESPAN_SEGMENTATION_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "respan:open-sesame")
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    assert "sesame" not in str(doctor.examine())
+    monkeypatch.setenv("RESPAN_TOKEN", "open-sesame µ")
+    last = doctor.examine()[-1]
+    assert (last.subject, last.state) == ("Settings", "problem")
+    assert "sesame" not in str(last)
 
 
 def test_an_unknown_model_folder_is_a_warning(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ $(VENV)/.manifests: $(VENV)/.ready locks/manifests.txt
 test-manifests: $(VENV)/.manifests  ## render the Kubernetes manifests and check them
 	$(BIN)/pytest -m manifests tests/manifests
 
+# In an environment of its own: what audits packages must not be among them.
+$(VENV)/.audit/.ready: $(VENV)/.ready locks/audit.txt
+	$(PYTHON) -m venv --clear $(VENV)/.audit
+	VIRTUAL_ENV=$(VENV)/.audit $(BIN)/uv pip install --quiet --no-deps -r locks/audit.txt
+	touch $@
+
+audit: $(VENV)/.audit/.ready  ## report known holes in the locked packages; asks pypi.org, never fails
+	$(BIN)/python .ci/audit.py $(VENV)/.audit/bin/pip-audit
+
 test-all: setup  ## also slow and GPU tests
 	$(BIN)/pytest -m "not containers and not manifests"
 
@@ -68,4 +77,4 @@ up: setup        ## services, Prefect's page and a worker, kept running on this 
 down: setup      ## stop them
 	$(BIN)/respan down
 
-.PHONY: help setup demo images test test-slow test-containers test-manifests test-all protos check bench up down
+.PHONY: audit help setup demo images test test-slow test-containers test-manifests test-all protos check bench up down

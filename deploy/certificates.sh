@@ -3,13 +3,13 @@
 #
 #   deploy/certificates.sh [NAME...]
 #
-# Makes what is missing in deploy/certificates (RESPAN_CERTIFICATES names another folder), changes
+# Makes what is missing in certificates/ (RESPAN_CERTIFICATES names another folder), changes
 # nothing that is there, and says until when each is good. To renew one, remove its .pem and run this
 # again. NAMEs are added to those that new certificates of services are for: names or addresses of
 # machines. Run it as RESPAN_USER: only who made the keys can read them.
 set -euo pipefail
 umask 077
-folder=${RESPAN_CERTIFICATES:-$(dirname "$0")/certificates}
+folder=${RESPAN_CERTIFICATES:-$(dirname "$0")/../certificates}
 authority_days=3650
 days=730
 openssl=${OPENSSL:-openssl}

@@ -125,7 +125,7 @@ def test_with_tls_each_side_gets_the_files_that_its_settings_name(tls, name):
 def test_the_files_of_tls_are_those_that_the_script_makes(tls):
     for name, secret in tls["secrets"].items():
         folder, _, file = secret["file"].rpartition("/")
-        assert folder == "${RESPAN_CERTIFICATES:-./deploy/certificates}"
+        assert folder == "${RESPAN_CERTIFICATES:-./certificates}"
         made = {"authority": "authority.pem", "token": "token"}
         service, _, kind = name.rpartition("-")
         assert file == made.get(name, f"{service}.{'pem' if kind == 'certificate' else 'key'}")
@@ -133,7 +133,7 @@ def test_the_files_of_tls_are_those_that_the_script_makes(tls):
 
 def test_keys_and_passwords_are_not_committed():
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {"/.env", "/deploy/certificates/", "/deploy/k8s/secrets/*.env"} <= set(ignored)
+    assert {"/.env", "/certificates/", "/deploy/k8s/secrets/*.env"} <= set(ignored)
 
 
 def test_page_and_worker_have_the_same_password_or_none():

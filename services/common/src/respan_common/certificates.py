@@ -9,6 +9,10 @@ from pathlib import Path
 
 SOON = timedelta(days=30)
 """Certificates that run out so soon are worth a word."""
+_WAY_OUT = (
+    "remove its .pem where it was made, run deploy/certificates.sh there (or have its maker make "
+    "another), and start the service again"
+)
 _SEQUENCE, _UTC_TIME = 0x30, 0x17
 
 
@@ -21,7 +25,7 @@ def problem(certificate: Path, key: Path | None = None) -> str:
     except ValueError as error:
         return f"{certificate} is no certificate in PEM format ({error})"
     if until <= datetime.now(UTC):
-        return f"the certificate {certificate} expired on {until:%Y-%m-%d}: {way_out(certificate)}"
+        return f"the certificate {certificate} expired on {until:%Y-%m-%d}: {_WAY_OUT}"
     return _key_problem(certificate, key) if key else ""
 
 
@@ -30,15 +34,7 @@ def warning(certificate: Path) -> str:
     until = valid_until(certificate)
     if until - datetime.now(UTC) >= SOON:
         return ""
-    return f"the certificate {certificate} runs out on {until:%Y-%m-%d}: {way_out(certificate)}"
-
-
-def way_out(certificate: Path) -> str:
-    """How to replace a certificate."""
-    return (
-        f"remove {certificate.name}, run deploy/certificates.sh and start the service again, or "
-        "have the one who made it make a new one"
-    )
+    return f"the certificate {certificate} runs out on {until:%Y-%m-%d}: {_WAY_OUT}"
 
 
 def valid_until(certificate: Path) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -15,7 +16,12 @@ import httpx
 import pytest
 from tests.e2e.command_line import CommandLine, all_gone, descendants
 
+from respan_common import __version__
+from respan_orchestrator.settings import SERVICES
+
 PORTS = (4200, *range(50051, 50055))
+LOGIN = "respan:open-sesame"
+"""Prefect's page and API ask for it; everything of ours must show it."""
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +42,13 @@ def respan(private, tmp_path) -> Iterator[CommandLine]:
     taken = [port for port in PORTS if not is_free(port)]
     if taken:
         pytest.skip(f"ports {taken} are taken by others")
-    command = CommandLine(private | {"RESPAN_STATE_FOLDER": str(tmp_path / "state")})
+    mine = {
+        "RESPAN_STATE_FOLDER": str(tmp_path / "state"),
+        "RESPAN_TOKEN": "open-sesame",
+        "PREFECT_SERVER_API_AUTH_STRING": LOGIN,
+        "PREFECT_API_AUTH_STRING": LOGIN,
+    }
+    command = CommandLine(private | mine)
     yield command
     command("down")
 
@@ -45,7 +57,9 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     experiment = make_experiment(tmp_path / "MyExperiment")
     up = respan("up", "--data", tmp_path)
     pids = {process["pid"] for process in up.content["processes"]}
-    assert respan("status").content["status"] == "up"
+    check_status(respan)
+    check_doctor(respan)
+    check_strangers(respan)
     assert respan("up", "--data", tmp_path).code == 2
 
     own_model = Path(shutil.copytree(model, tmp_path / "model"))  # under --data
@@ -67,10 +81,41 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     assert respan("status").content["status"] == "down"
 
 
+def check_status(respan: CommandLine) -> None:
+    """All is up, and says what it is and does."""
+    status = respan("status").content
+    assert status["status"] == "up"
+    details = {state["name"]: state for state in status["details"]}
+    assert details["prefect"]["version"] == importlib.metadata.version("prefect")
+    assert details["segmentation"]["version"] == __version__
+    assert details["segmentation"]["device"]
+    assert (details["segmentation"]["busy"], details["segmentation"]["queue_length"]) == (False, 0)
+
+
+def check_doctor(respan: CommandLine) -> None:
+    """Nothing of the stack is amiss, and no secret is shown."""
+    doctor = respan("doctor")
+    states = {finding["subject"]: finding["state"] for finding in doctor.content["findings"]}
+    assert {states[f"Service {name}"] for name in SERVICES} == {states["Prefect"]} == {"ok"}
+    assert "sesame" not in json.dumps(doctor.content) + doctor.stderr
+
+
+def check_strangers(respan: CommandLine) -> None:
+    """Who does not know the token and the password is told so."""
+    assert httpx.get("http://127.0.0.1:4200/api/admin/version", timeout=30).status_code == 401
+    stranger = CommandLine(
+        respan.environment | {"RESPAN_TOKEN": "mine", "PREFECT_API_AUTH_STRING": ""}
+    )
+    refused = stranger("doctor")
+    problems = {f["subject"] for f in refused.content["findings"] if f["state"] == "problem"}
+    assert (refused.code, problems) == (2, {"Prefect", *(f"Service {name}" for name in SERVICES)})
+
+
 def limits() -> list[str]:
     """Names of the concurrency limits of Prefect's server."""
+    login = httpx.BasicAuth(*LOGIN.split(":"))
     url = "http://127.0.0.1:4200/api/v2/concurrency_limits/filter"
-    return [limit["name"] for limit in httpx.post(url, json={}, timeout=30).json()]
+    return [limit["name"] for limit in httpx.post(url, json={}, timeout=30, auth=login).json()]
 
 
 def order(respan: CommandLine, request: dict[str, object]) -> str:

@@ -5,6 +5,7 @@ Plain functions: `tasks` makes Prefect tasks of them, `cli` calls them for singl
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from respan_common.records import (
     write_text_durably,
 )
 from respan_common.volumes import exists, open_volume
-from respan_orchestrator import clients, models
+from respan_orchestrator import clients, models, sharing
 from respan_orchestrator import ingest as ingesting
 from respan_orchestrator.analysis_settings import AnalysisSettings
 from respan_orchestrator.clients import Request
@@ -36,6 +37,7 @@ from respan_orchestrator.ledger import Ledger
 from respan_orchestrator.outcomes import StageOutcome
 from respan_orchestrator.progress import StageNews, tell, tell_event
 from respan_orchestrator.services import ServicePool
+from respan_orchestrator.side_by_side import check_stopped, is_stopped, pause
 from respan_orchestrator.watching import watched_stage
 
 _LEDGER = "export.log"
@@ -77,13 +79,14 @@ def restore(job: ImageJob, pool: ServicePool) -> StageOutcome | None:
 def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
     """Find dendrites and spines, in the restored image if there is one."""
     group = _segmented_group(job)
-    spacing = open_volume(job.store, group).spacing
+    volume = open_volume(job.store, group)
     model = _chosen_model(job)
     params = job.settings.segmentation.model_copy(
         update={"model": str(model.path), "refinement_model": _refinement_model(job)}
     )
-    outcome = call_stage(job.name, "segmentation", clients.segment(job.store, group, params), pool)
-    told = models.fit_warnings(model, spacing, job.model_roots, params.model_spacing_um)
+    request = clients.segment(job.store, group, params, math.prod(volume.shape_zyx))
+    outcome = call_stage(job.name, "segmentation", request, pool)
+    told = models.fit_warnings(model, volume.spacing, job.model_roots, params.model_spacing_um)
     # The stage may have said a part of it.
     warnings = [*outcome.warnings, *(text for text in told if text not in outcome.warnings)]
     return outcome.model_copy(update={"warnings": warnings})
@@ -111,7 +114,8 @@ def quantify(job: ImageJob, pool: ServicePool) -> StageOutcome:
 
 def quantify_with(job: ImageJob, params: QuantificationParams, pool: ServicePool) -> StageOutcome:
     """Measure spines and dendrites with these very parameters."""
-    request = clients.quantify(job.store, params)
+    voxels = math.prod(open_volume(job.store).shape_zyx)
+    request = clients.quantify(job.store, params, voxels)
     return call_stage(job.name, "quantification", request, pool)
 
 
@@ -165,7 +169,7 @@ def _followed(
     started = time.monotonic()
     while True:
         try:
-            return clients.follow(request, pool.address(request.service), pool.settings, listener)
+            return sharing.follow(request, pool, listener)
         except clients.StageBusyError as error:
             waited_s = time.monotonic() - started
             if waited_s + error.retry_after_s > pool.settings.busy_wait_s:
@@ -174,7 +178,7 @@ def _followed(
                 ) from error
             message = f"{error}; asked again in {error.retry_after_s:.0f} s"
             tell(StageNews(name, stage, "running", message=message))
-            time.sleep(error.retry_after_s)
+            pause(error.retry_after_s)
 
 
 def _ingested(job: ImageJob, report: Reporter) -> StageRecord:
@@ -259,9 +263,10 @@ def _done_here(
             tell(StageNews(job.name, stage, "running", event.done, event.total, event.seconds_left))
 
     try:
-        record = work(Reporter(send, cancelled=lambda: False))
+        record = work(Reporter(send, cancelled=is_stopped))
     except BaseException:
         tell(StageNews(job.name, stage, "failed"))
+        check_stopped()
         raise
     tell(StageNews(job.name, stage, "skipped" if record.is_old else "done"))
     return StageOutcome(

@@ -32,10 +32,14 @@ from respan_common.params import (
     SynthesisParams,
 )
 from respan_orchestrator import encryption, watching
+from respan_orchestrator.addresses import Replica
 from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.side_by_side import check_stopped, when_stopped
 
-Listener = Callable[[stage_pb2.StageEvent], None]
-Stream = Iterator[stage_pb2.StageEvent]
+Event = stage_pb2.StageEvent
+Result = stage_pb2.StageResult
+Listener = Callable[[Event], None]
+Stream = Iterator[Event]
 
 _STUBS = {
     "restoration": restoration_pb2_grpc.RestorationServiceStub,
@@ -43,15 +47,15 @@ _STUBS = {
     "quantification": quantification_pb2_grpc.QuantificationServiceStub,
     "training": training_pb2_grpc.TrainingServiceStub,
 }
-_CONNECT_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 60.0
+"""How long to wait for a service that starts."""
+_LOOK_TIMEOUT_S = 3.0
 _LOOK_CLOSER_S = 2.0
 """A service that is up has answered by then; else it is asked why not."""
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # Spreads calls over the replicas behind one name.
-    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 
@@ -83,6 +87,8 @@ class Request:
     stub: Callable[[grpc.Channel], object]
     method: str
     message: Message
+    shareable_voxels: int = 0
+    """Size of the image, if several replicas may work on it at the same time."""
 
     def send(self, channel: grpc.Channel, settings: OrchestratorSettings) -> Stream:
         """Call the service; the stream's end is the stage's end."""
@@ -102,26 +108,24 @@ def restore(store: Path, params: RestorationParams) -> Request:
     return Request("restoration", restoration_pb2_grpc.RestorationServiceStub, "Restore", message)
 
 
-def segment(store: Path, group: str, params: SegmentationParams) -> Request:
-    """Request to segment an image's group ("" or "restored")."""
+def segment(store: Path, group: str, params: SegmentationParams, voxels: int) -> Request:
+    """Request to segment an image's group ("" or "restored") of so many voxels."""
     message = segmentation_pb2.SegmentRequest(
         volume=stage_pb2.Volume(uri=str(store), group=group),
         params=to_proto(params, segmentation_pb2.SegmentationParams),
     )
-    return Request(
-        "segmentation", segmentation_pb2_grpc.SegmentationServiceStub, "Segment", message
-    )
+    stub = segmentation_pb2_grpc.SegmentationServiceStub
+    return Request("segmentation", stub, "Segment", message, voxels)
 
 
-def quantify(store: Path, params: QuantificationParams) -> Request:
-    """Request to measure a segmented image."""
+def quantify(store: Path, params: QuantificationParams, voxels: int) -> Request:
+    """Request to measure a segmented image of so many voxels."""
     message = quantification_pb2.QuantifyRequest(
         volume=stage_pb2.Volume(uri=str(store)),
         params=to_proto(params, quantification_pb2.QuantificationParams),
     )
-    return Request(
-        "quantification", quantification_pb2_grpc.QuantificationServiceStub, "Quantify", message
-    )
+    stub = quantification_pb2_grpc.QuantificationServiceStub
+    return Request("quantification", stub, "Quantify", message, voxels)
 
 
 def synthesize(out: Path, params: SynthesisParams) -> Request:
@@ -143,8 +147,8 @@ def train_nnunet(data: Path, out: Path, params: NnunetTrainingParams) -> Request
 
 
 def follow(
-    request: Request, address: str, settings: OrchestratorSettings, listener: Listener
-) -> stage_pb2.StageResult:
+    request: Request, replica: Replica, settings: OrchestratorSettings, listener: Listener
+) -> Result:
     """Send a request and follow its stream to the result.
 
     Leaving this function in any other way (an exception in `listener`, an interrupt) closes the
@@ -161,23 +165,42 @@ def follow(
     StageFailedError
         If the service answered with any other status.
     """
-    with opened_channel(address, settings) as channel:
+    with opened_channel(replica.address, settings, authority=replica.authority) as channel:
+        check_stopped()
         stream = request.send(channel, settings)
+        cancel = getattr(stream, "cancel", lambda: None)
         try:
-            return _result_of(stream, listener)
+            with when_stopped(cancel):
+                return _result_of(stream, listener)
         except grpc.RpcError as error:
-            raise _failure(request.service, address, error) from error
+            check_stopped()
+            raise _failure(request.service, replica.address, error) from error
         finally:
-            cancel = getattr(stream, "cancel", None)
-            if cancel is not None:
-                cancel()
+            cancel()
+
+
+def load(service: str, replica: Replica, settings: OrchestratorSettings) -> int | None:
+    """Stages that a replica has to do, with those that wait; absent if it does not answer.
+
+    One that answers with a refusal has nothing to do, as far as anybody knows: the stage that is
+    sent to it will tell what is wrong.
+    """
+    try:
+        with _channel(replica.address, settings, replica.authority) as channel:
+            answer = _described(service, channel, settings, _LOOK_TIMEOUT_S)
+    except grpc.RpcError as error:
+        code = error.code() if isinstance(error, grpc.Call) else None
+        is_away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return None if is_away else 0
+    return int(answer.queue_length) + int(answer.busy)
 
 
 def describe(
     service: str,
     address: str,
     settings: OrchestratorSettings,
-    timeout_s: float = _CONNECT_TIMEOUT_S,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    authority: str = "",
 ) -> stage_pb2.DescribeResponse:
     """What a service says about itself.
 
@@ -188,27 +211,32 @@ def describe(
     StageFailedError
         If it does not answer that question.
     """
-    ask = stage_pb2.DescribeRequest()
-    with opened_channel(address, settings, timeout_s) as channel:
+    with opened_channel(address, settings, timeout_s, authority) as channel:
         try:
-            answer: stage_pb2.DescribeResponse = _STUBS[service](channel).Describe(
-                ask, timeout=timeout_s, metadata=_metadata(settings)
-            )
+            return _described(service, channel, settings, timeout_s)
         except grpc.RpcError as error:
             raise _failure(service, address, error) from error
-    return answer
 
 
-def uses_gpu(service: str, address: str, settings: OrchestratorSettings) -> bool:
+def uses_gpu(service: str, replica: Replica, settings: OrchestratorSettings) -> bool:
     """Whether a service computes on a GPU, as far as it knows; raises what `describe` does."""
-    return describe(service, address, settings).device.startswith("cuda")
+    answer = describe(service, replica.address, settings, authority=replica.authority)
+    return answer.device.startswith("cuda")
 
 
 @contextmanager
 def opened_channel(
-    address: str, settings: OrchestratorSettings, timeout_s: float = _CONNECT_TIMEOUT_S
+    address: str,
+    settings: OrchestratorSettings,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    authority: str = "",
 ) -> Iterator[grpc.Channel]:
-    """Channel to a service that answers, with TLS and token if the settings have them.
+    """Channel to a service that answers, with TLS if the settings have it.
+
+    Parameters
+    ----------
+    authority
+        host:port that its certificate is for, if it is not the address.
 
     Raises
     ------
@@ -217,13 +245,13 @@ def opened_channel(
     StageFailedError
         If certificates keep the two apart: waiting would not help.
     """
-    channel = _channel(address, settings)
+    channel = _channel(address, settings, authority)
     try:
         ready = grpc.channel_ready_future(channel)
         try:
             ready.result(timeout=min(_LOOK_CLOSER_S, timeout_s))
         except grpc.FutureTimeoutError:
-            if problem := encryption.problem(address, settings):
+            if problem := encryption.problem(address, settings, authority):
                 raise StageFailedError(f"{address}: {problem}") from None
             _wait(ready, address, timeout_s - _LOOK_CLOSER_S)
         yield channel
@@ -240,10 +268,15 @@ def _wait(ready: grpc.Future[None], address: str, timeout_s: float) -> None:
         ) from error
 
 
-def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0) -> str:
+def ailment(
+    address: str,
+    settings: OrchestratorSettings,
+    timeout_s: float = _LOOK_TIMEOUT_S,
+    authority: str = "",
+) -> str:
     """What is wrong with a service; empty if it is healthy. Does not wait for one that starts."""
     try:
-        with _channel(address, settings) as channel:
+        with _channel(address, settings, authority) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
     except StageFailedError as error:
@@ -251,15 +284,27 @@ def ailment(address: str, settings: OrchestratorSettings, timeout_s: float = 3.0
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else None
         silence = f"does not answer ({code.name if code else error})"
-        return encryption.problem(address, settings) or silence
+        return encryption.problem(address, settings, authority) or silence
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         return "answers that it does not serve"
     return ""
 
 
-def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
+def _described(
+    service: str, channel: grpc.Channel, settings: OrchestratorSettings, timeout_s: float
+) -> stage_pb2.DescribeResponse:
+    ask = _STUBS[service](channel).Describe
+    answer: stage_pb2.DescribeResponse = ask(
+        stage_pb2.DescribeRequest(), timeout=timeout_s, metadata=_metadata(settings)
+    )
+    return answer
+
+
+def _channel(address: str, settings: OrchestratorSettings, authority: str) -> grpc.Channel:
+    # By the certificate's host, not by the number that its name stands for, TLS knows a replica.
+    options = [*_OPTIONS, *([("grpc.default_authority", authority)] if authority else [])]
     if settings.tls_ca is None:
-        return grpc.insecure_channel(address, _OPTIONS)
+        return grpc.insecure_channel(address, options)
     if problem := encryption.own_problem(settings):
         raise StageFailedError(problem)
     certificate, key = (
@@ -267,7 +312,7 @@ def _channel(address: str, settings: OrchestratorSettings) -> grpc.Channel:
         for path in (settings.tls_client_certificate, settings.tls_client_key)
     )
     credentials = grpc.ssl_channel_credentials(settings.tls_ca.read_bytes(), key, certificate)
-    return grpc.secure_channel(address, credentials, _OPTIONS)
+    return grpc.secure_channel(address, credentials, options)
 
 
 def _metadata(settings: OrchestratorSettings) -> list[tuple[str, str | bytes]]:
@@ -285,7 +330,7 @@ def _retry_after_s(error: grpc.RpcError) -> float:
         return 0.0
 
 
-def _result_of(stream: Stream, listener: Listener) -> stage_pb2.StageResult:
+def _result_of(stream: Stream, listener: Listener) -> Result:
     for event in stream:
         listener(event)
         if event.WhichOneof("event") == "result":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,14 +25,21 @@ class _Board:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._lines: dict[tuple[str, str], TaskID] = {}
+        self._writing = threading.RLock()
 
     def hear(self, news: StageNews) -> None:
-        key = (news.image, news.stage)
+        with self._writing:
+            self._write(news)
+
+    def _write(self, news: StageNews) -> None:
+        # Images of different sub-folders may have one name, and be in work at the same time.
+        image = f"{news.folder}/{news.image}" if news.folder else news.image
+        key = (image, news.stage)
         if news.state in ("done", "skipped", "failed"):
             self._finish(key, news)
             return
         if key not in self._lines:
-            text = f"{news.image}  {news.stage}"
+            text = f"{image}  {news.stage}"
             self._lines[key] = self._progress.add_task(text, total=None, left="", message="")
         self._progress.update(
             self._lines[key],
@@ -49,7 +57,7 @@ class _Board:
             self._progress.remove_task(line)
         note = "already done" if news.state == "skipped" else news.message
         self._progress.console.print(
-            f"{_MARKS[news.state]} {news.image}  {news.stage}{took}  [dim]{note}[/]",
+            f"{_MARKS[news.state]} {key[0]}  {news.stage}{took}  [dim]{note}[/]",
             highlight=False,
         )
 

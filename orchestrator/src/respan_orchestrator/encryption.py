@@ -28,10 +28,10 @@ def own_problem(settings: OrchestratorSettings) -> str:
     return found
 
 
-def problem(address: str, settings: OrchestratorSettings) -> str:
+def problem(address: str, settings: OrchestratorSettings, authority: str = "") -> str:
     """What keeps this side and a service from understanding each other; empty if they do.
 
-    Also empty where nobody answers at all, or where the address is no host:port.
+    `authority` is the host:port that its certificate is for, if it is not the address. Also empty where nobody answers at all, or where the address is no host:port.
     """
     found = own_problem(settings)
     host, _, port = address.rpartition(":")
@@ -41,7 +41,8 @@ def problem(address: str, settings: OrchestratorSettings) -> str:
     if settings.tls_ca is None:
         return _plain_problem(place)
     try:
-        return _encrypted_problem(place, settings, settings.tls_ca)
+        name = (authority or address).rpartition(":")[0]
+        return _encrypted_problem(place, name, settings, settings.tls_ca)
     except OSError:
         return ""
 
@@ -74,7 +75,7 @@ def _shown_certificate(place: tuple[str, int]) -> bytes:
 
 
 def _encrypted_problem(
-    place: tuple[str, int], settings: OrchestratorSettings, authority: Path
+    place: tuple[str, int], name: str, settings: OrchestratorSettings, authority: Path
 ) -> str:
     context = ssl.create_default_context(cafile=str(authority))
     context.set_alpn_protocols(["h2"])
@@ -83,12 +84,12 @@ def _encrypted_problem(
     try:
         with (
             socket.create_connection(place, _TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=place[0]) as encrypted,
+            context.wrap_socket(plain, server_hostname=name) as encrypted,
         ):
             # A server that refuses our certificate hangs up only now; others speak first in HTTP/2.
             return "" if _speaks(encrypted) else _refusal(settings)
     except ssl.SSLCertVerificationError as error:
-        return _distrust(place, error, authority)
+        return _distrust(place, name, error, authority)
     except ssl.SSLError as error:
         if error.reason == "WRONG_VERSION_NUMBER":
             return "it speaks no TLS: give it RESPAN_TLS_CERTIFICATE, or unset RESPAN_TLS_CA here"
@@ -102,7 +103,9 @@ def _speaks(encrypted: ssl.SSLSocket) -> bool:
         return False
 
 
-def _distrust(place: tuple[str, int], error: ssl.SSLCertVerificationError, authority: Path) -> str:
+def _distrust(
+    place: tuple[str, int], name: str, error: ssl.SSLCertVerificationError, authority: Path
+) -> str:
     if error.verify_code == _EXPIRED:
         until = valid_until(f"{place[0]}:{place[1]}")
         day = f" on {until:%Y-%m-%d}" if until else ""
@@ -112,7 +115,7 @@ def _distrust(place: tuple[str, int], error: ssl.SSLCertVerificationError, autho
         )
     if error.verify_code in _OTHER_NAMES:
         return (
-            f"its certificate is not for the name {place[0]}: call it by a name in its "
+            f"its certificate is not for the name {name}: call it by a name in its "
             "certificate, or make one for this name (deploy/certificates.sh NAME)"
         )
     return (

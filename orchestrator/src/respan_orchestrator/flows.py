@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from respan_common.errors import InputError
 from respan_common.params import NnunetTrainingParams
 from respan_orchestrator import clients, tasks
+from respan_orchestrator.addresses import replicas_at
 from respan_orchestrator.analysis import ImageJob, forget_from
 from respan_orchestrator.analysis_request import (
     AnalysisRequest,
@@ -31,10 +33,11 @@ from respan_orchestrator.outcomes import (
     StageOutcome,
     explained,
 )
-from respan_orchestrator.progress import StageNews, tell
+from respan_orchestrator.progress import StageNews, tell, working_in
 from respan_orchestrator.report import write_report
 from respan_orchestrator.services import service_pool
-from respan_orchestrator.settings import OrchestratorSettings
+from respan_orchestrator.settings import SERVICES, OrchestratorSettings
+from respan_orchestrator.side_by_side import StoppedError, each
 from respan_orchestrator.summary import (
     RESERVED,
     write_experiment_tables,
@@ -55,11 +58,7 @@ def analyze(request: AnalysisRequest) -> Any:
     experiment = examined(request)
     roots = [experiment.path, *_model_folders(experiment, request)]
     with watched_run(str(flow_run.id)), service_pool(settings, roots, request.device):
-        images = [
-            outcome
-            for sub_folder in experiment.sub_folders
-            for outcome in _analyze_sub_folder(sub_folder, request)
-        ]
+        images = _analyze_all(experiment, request, _images_at_once(settings))
     outcome = _summarize(experiment, images, request)
     _show(outcome)
     failed = len(outcome.failed)
@@ -85,6 +84,7 @@ def analyze_image(image: str, request: AnalysisRequest) -> list[StageOutcome]:
     with (
         watched_image(str(flow_run.id), job.name),
         service_pool(settings, [path.parent], request.device) as pool,
+        pool.working_on_image(),
     ):
         outcomes = [
             tasks.ingest(job),
@@ -130,24 +130,59 @@ def synthesize(request: SynthesisRequest) -> StageOutcome:
     return make_phantoms(request)
 
 
-def _analyze_sub_folder(sub_folder: SubFolder, request: AnalysisRequest) -> list[ImageOutcome]:
-    images = [
-        image for image in sub_folder.images if not request.only or image.name in request.only
+def _images_at_once(settings: OrchestratorSettings) -> int:
+    """As many as can each have a replica of the stage that most have been started of."""
+    most = max(
+        len(replicas_at(settings.address_of(service)))
+        for service in SERVICES
+        if service != "training"
+    )
+    return settings.images_at_once or max(most, 1)
+
+
+def _analyze_all(
+    experiment: Experiment, request: AnalysisRequest, at_once: int
+) -> list[ImageOutcome]:
+    """What became of every image, in the order of the folders, whichever was done first."""
+    places = [
+        (sub_folder, image)
+        for sub_folder in experiment.sub_folders
+        for image in sub_folder.images
+        if not request.only or image.name in request.only
     ]
+    problems = {folder.name: _unwritable(folder) for folder in experiment.sub_folders}
+
+    def work(place: tuple[SubFolder, ImageFile]) -> ImageOutcome:
+        sub_folder, image = place
+        with working_in(sub_folder.name):
+            return _analyze_one(
+                sub_folder, image, problems[sub_folder.name] or image.problem, request
+            )
+
+    outcomes: dict[int, ImageOutcome] = {}
+    with closing(each(work, places, at_once)) as done:
+        for number, outcome in done:
+            outcomes[number] = outcome
+            folder = places[number][0]
+            if not problems[folder.name]:
+                write_sub_folder_summary(folder.path, shape_rules(folder.path, request))
+    return [outcomes[number] for number in range(len(places))]
+
+
+def _unwritable(sub_folder: SubFolder) -> str:
+    """Why nothing can be written to a sub-folder; empty if it can."""
     try:
         check_writable(sub_folder.path)
     except InputError as error:
-        return [_failure(sub_folder, image, str(error)) for image in images]
-    outcomes = []
-    for image in images:
-        outcomes.append(_analyze_one(sub_folder, image, request))
-        write_sub_folder_summary(sub_folder.path, shape_rules(sub_folder.path, request))
-    return outcomes
+        return str(error)
+    return ""
 
 
-def _analyze_one(sub_folder: SubFolder, image: ImageFile, request: AnalysisRequest) -> ImageOutcome:
-    if image.problem:
-        return _failure(sub_folder, image, image.problem)
+def _analyze_one(
+    sub_folder: SubFolder, image: ImageFile, problem: str, request: AnalysisRequest
+) -> ImageOutcome:
+    if problem:
+        return _failure(sub_folder, image, problem)
     state = analyze_image(str(image.path), request, return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
@@ -166,7 +201,7 @@ def _pass_on_signals(error: BaseException) -> None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, (KeyboardInterrupt, TerminationSignal)):
+        if isinstance(cause, (KeyboardInterrupt, TerminationSignal, StoppedError)):
             raise cause
         cause = cause.__cause__ or cause.__context__
 

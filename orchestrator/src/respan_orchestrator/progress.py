@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from respan.v1 import stage_pb2
@@ -23,11 +24,14 @@ class StageNews:
     total: int = 0
     seconds_left: float | None = None
     message: str = ""
+    folder: str = ""
+    """Sub-folder that the image is in; filled in by `tell`."""
 
 
 Listener = Callable[[StageNews], None]
 
 _listeners: list[Listener] = []
+_folder: ContextVar[str] = ContextVar("respan_folder", default="")
 
 
 @contextmanager
@@ -40,8 +44,25 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+@contextmanager
+def working_in(folder: str) -> Iterator[None]:
+    """Have this thread's news be of an image in a sub-folder."""
+    before = _folder.get()
+    _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.set(before)
+
+
+def folder_here() -> str:
+    """Sub-folder whose image this thread works on; empty for a file on its own."""
+    return _folder.get()
+
+
 def tell(news: StageNews) -> None:
-    """Pass news on."""
+    """Pass news on, from whichever thread."""
+    news = replace(news, folder=folder_here())
     for listener in list(_listeners):
         listener(news)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from respan_common import __version__, certificates
 from respan_common.errors import RespanError
 from respan_orchestrator import encryption
+from respan_orchestrator.addresses import Replica, replicas_at
 from respan_orchestrator.clients import StageUnavailableError, ailment, describe
 from respan_orchestrator.findings import Finding, State
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
@@ -25,21 +26,21 @@ _LOGIN = "set PREFECT_API_AUTH_STRING to the user:password in PREFECT_SERVER_API
 def services(settings: OrchestratorSettings) -> Iterator[Finding]:
     """Each service whose address is set; others are started when needed."""
     for service in SERVICES:
-        address = settings.address_of(service)
-        if address:
-            yield _service(service, address, settings)
-        else:
+        replicas = replicas_at(settings.address_of(service))
+        for replica in replicas:
+            yield _service(service, replica, settings)
+        if not replicas:
             yield Finding(f"Service {service}", "ok", "is started when needed")
 
 
-def _service(service: str, address: str, settings: OrchestratorSettings) -> Finding:
-    subject = f"Service {service}"
-    if problem := ailment(address, settings):
+def _service(service: str, replica: Replica, settings: OrchestratorSettings) -> Finding:
+    subject, address = f"Service {service}", replica.address
+    if problem := ailment(address, settings, authority=replica.authority):
         variable = f"RESPAN_{service.upper()}_ADDRESS"
         way_out = f"start it, correct {variable}, or unset {variable} to have it started"
         return Finding(subject, "problem", f"{address}: {problem}", way_out)
     try:
-        answer = describe(service, address, settings, _TIMEOUT_S)
+        answer = describe(service, address, settings, _TIMEOUT_S, replica.authority)
     except StageUnavailableError as error:
         return Finding(subject, "problem", str(error), "look into its log")
     except RespanError as error:
@@ -75,9 +76,10 @@ def _ends(settings: OrchestratorSettings) -> Iterator[tuple[str, datetime]]:
         if path is not None:
             yield str(path), certificates.valid_until(path)
     for service in SERVICES:
-        until = encryption.valid_until(settings.address_of(service))
-        if until is not None:
-            yield f"that of {service}", until
+        for replica in replicas_at(settings.address_of(service)):
+            until = encryption.valid_until(replica.address)
+            if until is not None:
+                yield f"that of {service}", until
 
 
 def prefect() -> Finding:

@@ -10,11 +10,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from respan_orchestrator.clients import StageUnavailableError
+from respan_orchestrator.addresses import Replica, replicas_at
+from respan_orchestrator.clients import Request, StageUnavailableError
+from respan_orchestrator.replicas import Replicas
 from respan_orchestrator.settings import OrchestratorSettings
 from respan_orchestrator.stack import state_folder
 
@@ -53,6 +55,8 @@ class ServicePool:
         self._log_folder = log_folder or Path(self._scratch.name)
         self._children: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
         self._starting = threading.Lock()
+        self._replicas = Replicas(settings)
+        self._images = 0
 
     def __enter__(self) -> ServicePool:
         return self
@@ -61,7 +65,10 @@ class ServicePool:
         self.close()
 
     def address(self, service: str) -> str:
-        """host:port of a service that answers or soon will; a child that died is started anew."""
+        """Where a service answers or soon will: host:port, or a list of its replicas.
+
+        A child that died is started anew.
+        """
         fixed = self.settings.address_of(service)
         if fixed:
             return fixed
@@ -71,6 +78,54 @@ class ServicePool:
                 child, port = self._start(service)
                 self._children[service] = (child, port)
         return f"127.0.0.1:{port}"
+
+    @contextmanager
+    def least_busy(self, service: str) -> Iterator[Replica]:
+        """Replica with the least to do; it counts as busy while the block goes on."""
+        with self._replicas.least_busy(service, lambda: self.address(service)) as replica:
+            yield replica
+
+    @contextmanager
+    def working_on_image(self) -> Iterator[None]:
+        """Say that an image needs a replica of its own while the block goes on."""
+        with self._starting:
+            self._images += 1
+        try:
+            yield
+        finally:
+            with self._starting:
+                self._images -= 1
+
+    def shares(self, request: Request) -> bool:
+        """Whether a request is large enough to be shared, and there may be somebody to help."""
+        least = self.settings.share_from_voxels
+        return (
+            0 < least <= request.shareable_voxels and len(self._known_replicas(request.service)) > 1
+        )
+
+    def take_helper(
+        self, service: str, working: int, besides: Collection[Replica]
+    ) -> Replica | None:
+        """Another replica for an image, to be given back; none where other images need it.
+
+        Parameters
+        ----------
+        working
+            Replicas that work on the image already.
+        besides
+            Those that are not asked again.
+        """
+        others = max(self._images, 1) - 1
+        if working + others >= len(self._known_replicas(service)):
+            return None
+        return self._replicas.take_idle(service, self.address(service), besides)
+
+    def give_back(self, helper: Replica) -> None:
+        """Say that a helper is done."""
+        self._replicas.give_back(helper)
+
+    def _known_replicas(self, service: str) -> list[Replica]:
+        return replicas_at(self.settings.address_of(service))
 
     def saved_log(self, service: str) -> str:
         """Where the log of a started service now lies for good, as the end of a message."""

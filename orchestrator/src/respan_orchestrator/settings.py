@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_validator,
@@ -34,7 +35,8 @@ class OrchestratorSettings(WithToken):
     """Settings of the orchestrator."""
 
     restoration_address: str = ""
-    """host:port of the restoration service; empty: started as a child process when needed."""
+    """host:port of the restoration service; empty: started as a child process when needed. For
+    several replicas a list with commas between, or a name that stands for all of them."""
     segmentation_address: str = ""
     """Likewise."""
     quantification_address: str = ""
@@ -63,6 +65,21 @@ class OrchestratorSettings(WithToken):
     """GPUs that services have: so many stages of all flows of a Prefect server use one at a time.
     Read when the worker starts."""
 
+    images_at_once: NonNegativeInt = 0
+    """Images of a run that are in work at the same time; 0: as many as there are replicas of the
+    stage that has most."""
+    share_from_voxels: NonNegativeInt = 64_000_000
+    """An image of at least so many voxels is segmented and measured by all replicas that are idle;
+    0: none is."""
+
+    @field_validator(*(f"{service}_address" for service in SERVICES))
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            if ":" not in part:
+                raise ValueError(f"'{part}' has no port: give host:port, commas between several")
+        return value
+
     @field_validator("model_roots", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -71,5 +88,5 @@ class OrchestratorSettings(WithToken):
         )
 
     def address_of(self, service: str) -> str:
-        """host:port of a service; empty if it has none."""
+        """host:port of a service, or a list of its replicas; empty if it has none."""
         return str(getattr(self, f"{service}_address"))

@@ -244,6 +244,8 @@ def _row(image: ImageFile, rules: RuleSet | None) -> Row | None:
     except VolumeFormatError as error:
         logger.warning("no summary of %s: %s", image.path, error)
         return {"Filename": image.name}
+    except FileNotFoundError:  # it is being published: a summary follows when that is done
+        return None
 
 
 def _means(tables: ImageTables) -> Row:

@@ -19,7 +19,7 @@ from respan_orchestrator import analysis, clients, flow_server
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.clients import Request, StageUnavailableError
 from respan_orchestrator.outcomes import StageOutcome
-from respan_orchestrator.progress import StageNews, listening, tell
+from respan_orchestrator.progress import StageNews, folder_here, listening, tell
 from respan_orchestrator.services import ServicePool
 
 P = ParamSpec("P")
@@ -55,12 +55,14 @@ def _remote_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 def _progress_on_page(name: str) -> Iterator[None]:
     """Show on the run's page how far the stages of an image are, updated every few seconds."""
     artifact: UUID | None = None
+    folder = folder_here()
     last = float("-inf")
 
     def hear(news: StageNews) -> None:
         nonlocal artifact, last
         waits = not news.total and news.message
-        if news.image != name or not (news.total or waits) or time.monotonic() - last < _UPDATE_S:
+        is_other = (news.folder, news.image) != (folder, name)
+        if is_other or not (news.total or waits) or time.monotonic() - last < _UPDATE_S:
             return
         last = time.monotonic()
         percent = 100 * news.done / news.total if news.total else 0.0
@@ -83,14 +85,17 @@ def _gpu_slot(name: str, service: str, pool: ServicePool) -> Iterator[None]:
     The limit orders, the services' own lease enforces: a run on a server of its own has no limit to
     share, and neither have services that compute on processors.
     """
-    if flow_server.is_private() or not clients.uses_gpu(
-        service, pool.address(service), pool.settings
-    ):
+    if flow_server.is_private() or not _uses_gpu(service, pool):
         yield
         return
     tell(StageNews(name, service, "running", message="waits for its turn on the GPU"))
     with concurrency(GPU_LIMIT, lease_duration=_LEASE_S):
         yield
+
+
+def _uses_gpu(service: str, pool: ServicePool) -> bool:
+    with pool.least_busy(service) as replica:
+        return clients.uses_gpu(service, replica, pool.settings)
 
 
 @task(name="ingest", cache_policy=NO_CACHE)

@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LOOK_S = 1.0
 _LEAVE_S = 5.0
 """How long threads may take to leave once they are stopped; then they are left behind."""
 
@@ -190,7 +191,8 @@ def each(
             threads.begin(partial(work, item))
         begun = min(at_once, len(items))
         while threads.running:
-            ended = threads.next_ended()
+            # Not for ever: a signal that came to another thread is noticed between two looks.
+            ended = threads.next_ended(_LOOK_S)
             if ended is None:
                 continue
             value = ended.value()

@@ -40,14 +40,14 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.wait(0.5):
-            self.peak_mb = max(self.peak_mb, sum(map(_rss_mb, _family(self._root))))
+            self.peak_mb = max(self.peak_mb, sum(map(_rss_mb, family(self._root))))
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
 
-def _family(root: int) -> list[int]:
+def family(root: int) -> list[int]:
     """A process and all its descendants."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -56,12 +56,12 @@ def _family(root: int) -> list[int]:
         except OSError:
             continue
         parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    family, added = {root}, True
+    found, added = {root}, True
     while added:
-        new = {pid for pid, parent in parents.items() if parent in family} - family
-        family |= new
+        new = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= new
         added = bool(new)
-    return sorted(family)
+    return sorted(found)
 
 
 def _rss_mb(pid: int) -> float:

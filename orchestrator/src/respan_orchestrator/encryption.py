@@ -31,7 +31,8 @@ def own_problem(settings: OrchestratorSettings) -> str:
 def problem(address: str, settings: OrchestratorSettings, authority: str = "") -> str:
     """What keeps this side and a service from understanding each other; empty if they do.
 
-    `authority` is the host:port that its certificate is for, if it is not the address. Also empty where nobody answers at all, or where the address is no host:port.
+    Also empty where nobody answers at all, or where the address is no host:port. `authority` is
+    the host:port that its certificate is for, if it is not the address.
     """
     found = own_problem(settings)
     host, _, port = address.rpartition(":")

@@ -62,6 +62,7 @@ def _running(
     service: str, stem: Path, roots: Sequence[Path], settings: dict[str, str]
 ) -> Iterator[RunningService]:
     port_file, log = stem.with_suffix(".port"), stem.with_suffix(".log")
+    port_file.unlink(missing_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         metrics_port = free.getsockname()[1]
     environment = {

@@ -41,7 +41,7 @@ from respan_orchestrator.settings import OrchestratorSettings
 from respan_orchestrator.side_by_side import each
 
 SPACING = VoxelSpacing(*SPACING_UM)
-TILE = (32, 256, 256)
+TILE = (32, 384, 384)
 LARGE = (64, 1536, 512)
 """Three shards."""
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")

@@ -54,12 +54,21 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tables(
     assert tables_of(experiment) == reference
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "images_at_once"),
+    [
+        (signal.SIGINT, "1"),
+        (signal.SIGTERM, "1"),
+        pytest.param(signal.SIGINT, "2", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_ends_within_seconds_with_all_that_it_started(
-    alone, model, make_experiment, tmp_path, number
+    alone, model, make_experiment, tmp_path, number, images_at_once
 ):
     experiment = make_experiment(tmp_path / "MyExperiment")
-    with alone.running("run", experiment, "--model", model) as process:
+    respan = CommandLine(alone.environment | {"RESPAN_IMAGES_AT_ONCE": images_at_once})
+    with respan.running("run", experiment, "--model", model) as process:
         assert becomes_true(record(experiment, "cell1", "ingest").exists, 120)
         started = descendants(process.pid)
         os.killpg(process.pid, number)  # as a terminal does

@@ -14,7 +14,7 @@ from tests.integration.servers import Probed, becomes_true, probe_service
 
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as pb_grpc
-from respan_orchestrator import clients, doctor, sharing
+from respan_orchestrator import clients, service_checks, sharing
 from respan_orchestrator.addresses import Replica
 from respan_orchestrator.clients import Request, StageUnavailableError
 from respan_orchestrator.services import ServicePool
@@ -132,8 +132,9 @@ def test_where_all_fail_the_failure_is_one_to_try_again(two, data):
 def test_doctor_names_the_replica_that_does_not_answer(two):
     addresses = f"127.0.0.1:{two[0].port},127.0.0.1:1"
     settings = OrchestratorSettings(segmentation_address=addresses)
-    (finding,) = [one for one in doctor.services(settings) if one.subject == "Service segmentation"]
-    assert finding.text == "127.0.0.1:1: does not answer (UNAVAILABLE)"
+    found = [one for one in service_checks.services(settings) if "segmentation" in one.subject]
+    assert [one.state for one in found] == ["ok", "problem"]
+    assert found[1].text == "127.0.0.1:1: does not answer (UNAVAILABLE)"
 
 
 def test_a_replica_is_known_by_the_name_that_all_of_them_share(data, tmp_path):

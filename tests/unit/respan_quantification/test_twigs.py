@@ -43,7 +43,7 @@ def test_a_thin_twig_with_a_spine_at_its_tip_is_a_neck():
         (with_twig(2.9), spines(3.0, 1.0)),
         (with_twig(1.5), spines(np.nan)),
     ],
-    ids=["no spine", "a spine elsewhere", "thick", "long", "another spine nearer to the stem", "a spine without a base"],
+    ids=["no spine", "spine elsewhere", "thick", "long", "one more spine", "spine without a base"],
 )
 def test_other_twigs_are_branches(twig, found):
     assert without_necks(twig, found) is twig
@@ -52,7 +52,7 @@ def test_other_twigs_are_branches(twig, found):
 def test_a_neck_that_forks_goes_with_both_heads():
     tree = with_twig(1.0)
     tip = tree.points_um[-1]
-    arms = np.array([tip + (0, 0.3, 0.4), tip + (0, 0.3, -0.4)])
+    arms = tip + np.array([(0, 0.3, 0.4), (0, 0.3, -0.4)])
     count = len(tree.parents)
     forked = Tree(
         np.concatenate([tree.points_um, arms]),

@@ -106,7 +106,7 @@ class Scenery:
     thickest_um: float
     """Range of shaft radii."""
     dimmest: float
-    """Least brightness of a dendrite; the first has at least 0.6, thin ones more, none above 1.4."""
+    """Least brightness of a thick dendrite; the first has at least 0.6, and none above 1.4."""
     elevation_deg: float
     """Standard deviation of a dendrite's angle to the image plane."""
     spines_per_um: float

@@ -22,8 +22,8 @@ from respan_training.phantoms.solids import Cones, Points, balls, together, tube
 from respan_training.phantoms.spines import Spine, draw_spine, positions_um, second_head
 
 FAINTEST_UM2 = 0.02
-"""Least brightness × radius² of a dendrite's trunk: just more than any axon or dendrite of another
-neuron has. Thinner than the blur, these differ in nothing else that shows, but for their spines."""
+"""Least brightness × radius² of a trunk before it tapers: just more than any axon or dendrite of
+another neuron has. Thinner than the blur, they differ in nothing else that shows but spines."""
 
 
 @dataclass(frozen=True)

@@ -269,9 +269,9 @@ def label_spines(glows: list[Glow], sights: list[Sight], sharp: Image) -> SpineL
         light[glow.box] += glow.light
         if voxels[number]:
             _paint_parts(classes[glow.box], instances[glow.box] == number, glow)
-    seen = seen_as(instances, light, len(glows))
-    seen[voxels == 0] = 0
-    return SpineLabels(seen[instances], classes, seen[1:])
+    drawn_as = seen_as(instances, light, len(glows))
+    drawn_as[voxels == 0] = 0
+    return SpineLabels(drawn_as[instances], classes, drawn_as[1:])
 
 
 def _paint_parts(classes: NDArray[np.uint8], mine: NDArray[np.bool_], glow: Glow) -> None:

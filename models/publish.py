@@ -48,8 +48,9 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_dendrite_volume_um3": 3.0,
     },
     "confocal": {
-        "spine_threshold": 0.7,
-        "min_spine_volume_um3": 0.01,
+        "spine_threshold": 0.9,
+        "min_spine_volume_um3": 0.02,
+        "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },
 }
@@ -68,7 +69,8 @@ LIMITS = {
     "confocal": [
         "No real confocal image was ever tried: figures are from phantoms alone.",
         "Dense neuropil, where many neurons are stained.",
-        "Necks below the resolution: a gap between head and shaft stays a gap.",
+        "Necks below the resolution: a gap between head and shaft stays a gap, and heads farther "
+        "than 1.5 µm from a dendrite, without a visible neck, do not count.",
     ],
 }
 """What the models are bad at."""

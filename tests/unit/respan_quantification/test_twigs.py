@@ -33,14 +33,18 @@ def test_a_thin_twig_with_a_spine_at_its_tip_is_a_neck():
     np.testing.assert_array_equal(tree.parents, np.arange(len(tree.parents)) - 1)
 
 
+def test_a_spine_on_the_stem_beside_the_neck_changes_nothing():
+    assert without_necks(with_twig(1.5), spines(1.6, 0.8)).branches == 1
+
+
 @pytest.mark.parametrize(
     ("twig", "found"),
     [
         (with_twig(1.5), spines()),
         (with_twig(1.5), spines(0.2)),
-        (with_twig(1.5, radius_um=0.6), spines(1.6)),
+        (with_twig(1.5, radius_um=0.65), spines(1.6)),
         (with_twig(4.0), spines(4.1)),
-        (with_twig(2.9), spines(3.0, 1.0)),
+        (with_twig(3.4), spines(3.5, 1.08)),
         (with_twig(1.5), spines(np.nan)),
     ],
     ids=["no spine", "spine elsewhere", "thick", "long", "one more spine", "spine without a base"],

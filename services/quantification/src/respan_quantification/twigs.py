@@ -1,7 +1,7 @@
 """Necks that a model took for dendrite: they would count as branches, and lower the density.
 
 A spine whose neck has the dendrite's class sits at the end of a short, thin side branch whose inner
-half bears no spine. Such a branch is no dendrite's.
+third bears no spine. Such a branch is no dendrite's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from respan_quantification.tree import Tree
 
 LONGEST_UM = 3.0
 """Length of such a branch beyond the surface of its stem, at most; few necks are longer than 2."""
+
+THICKEST = 1.2
+"""Its radius, at most, in radii of its stem; in few voxels radii are rough."""
 
 AT_TIP_UM = 0.75
 """Distance of a spine's base from the branch's tip, at most."""
@@ -52,10 +55,11 @@ def _necks(tree: Tree, base_um: NDArray[np.float64]) -> NDArray[np.int64]:
         if not is_side or length_um - radius_um > LONGEST_UM:
             continue
         own = tree.branch == number
-        if np.median(tree.radius_um[own]) > radius_um:
+        if np.median(tree.radius_um[own]) > THICKEST * radius_um:
             continue
         away_um = np.linalg.norm(base_um - tree.points_um[graph.last[number - 1]], axis=1)
-        inner = (places.on_branch_um > radius_um) & (places.on_branch_um < length_um / 2)
+        # Spines beside it stand on the stem, up to a radius from where the branch leaves it.
+        inner = (places.on_branch_um > 2 * radius_um) & (places.on_branch_um < length_um / 3)
         if (away_um <= AT_TIP_UM).any() and not (inner & (places.branch == number)).any():
             found.append(number)
     return np.array(found, np.int64)

@@ -43,8 +43,9 @@ MODALITIES = {
 
 OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {
-        "spine_threshold": 0.7,
-        "min_spine_volume_um3": 0.2,
+        "spine_threshold": 0.8,
+        "min_spine_volume_um3": 0.3,
+        "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },
     "confocal": {

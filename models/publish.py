@@ -43,13 +43,15 @@ MODALITIES = {
 
 OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {
-        "spine_threshold": 0.7,
-        "min_spine_volume_um3": 0.2,
+        "spine_threshold": 0.8,
+        "min_spine_volume_um3": 0.3,
+        "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },
     "confocal": {
-        "spine_threshold": 0.7,
-        "min_spine_volume_um3": 0.01,
+        "spine_threshold": 0.9,
+        "min_spine_volume_um3": 0.02,
+        "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },
 }
@@ -68,7 +70,8 @@ LIMITS = {
     "confocal": [
         "No real confocal image was ever tried: figures are from phantoms alone.",
         "Dense neuropil, where many neurons are stained.",
-        "Necks below the resolution: a gap between head and shaft stays a gap.",
+        "Necks below the resolution: a gap between head and shaft stays a gap, and heads farther "
+        "than 1.5 µm from a dendrite, without a visible neck, do not count.",
     ],
 }
 """What the models are bad at."""

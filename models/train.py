@@ -81,7 +81,7 @@ RECIPES = {
         features=[16, 32, 64, 96, 128],
         volumes=240,
         epochs=18,
-        seed=1001,
+        seed=1002,
     ),
     "confocal": Recipe(
         kind="confocal",

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tests.unit.respan_quantification.phantoms import CONFOCAL, FINE, Scene, params
+from tests.unit.respan_quantification.phantoms import CONFOCAL, FINE, SPINE, Scene, params
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.schemes import SCHEMES
@@ -12,7 +12,8 @@ from respan_quantification.objects import components
 def instances(scene, scheme=3, **changes):
     image = ClassImage(scene.classes, SCHEMES[scheme])
     cores = image.mask("spine_core") if image.has("spine_core") else None
-    return divide(image.mask(*HEAD_ROLES), cores, scene.spacing, params(**changes))
+    grey = np.where(scene.classes > 0, 100, 10).astype(np.uint16)
+    return divide(image.mask(*HEAD_ROLES), cores, grey, scene.spacing, params(**changes))
 
 
 def two_balls(distance_um, spacing=FINE, direction=(0, 0, 1), radius=0.35):
@@ -192,3 +193,15 @@ def single(shape, rng, spacing):
     foot = middle - 0.8 * unit
     scene.ball(middle + 0.4 * unit, head).tube(middle + 0.4 * unit, foot, neck, 1)
     return scene if shape == "mushroom" else scene.ball(foot, 1.8 * neck)
+
+
+def test_spines_without_a_waist_are_split_where_the_image_darkens():
+    scene = Scene((2, 2, 4), FINE).tube((1, 1, 1), (1, 1, 3), 0.4, SPINE)
+    image = ClassImage(scene.classes, SCHEMES[3])
+    x_um = np.arange(scene.classes.shape[2]) * FINE.x_um
+    two = np.exp(-(((x_um - 1.4) / 0.4) ** 2)) + np.exp(-(((x_um - 2.6) / 0.4) ** 2))
+    heads = image.mask(*HEAD_ROLES)
+    for grey, count in ((1000 * two, 2), (np.full_like(two, 500), 1)):
+        light = np.broadcast_to(grey, heads.shape).astype(np.uint16)
+        assert divide(heads, None, light, FINE, params()).max() == count
+        assert divide(heads, None, light, FINE, params(spine_splitting="connected")).max() == 1

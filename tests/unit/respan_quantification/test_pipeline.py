@@ -121,6 +121,17 @@ def test_close_parallel_dendrites_each_keep_the_spine_that_stands_on_them():
     assert found.spine_table["attached"].tolist() == ["seen"]
 
 
+def test_a_neck_that_the_model_took_for_dendrite_is_no_branch():
+    scene = Scene((4, 6, 14), FINE).tube((2, 1.5, 1), (2, 1.5, 13), 0.5)
+    bare = quantified(scene.classes, FINE)
+    scene.ball((2, 3.9, 7), 0.3).tube((2, 1.5, 7), (2, 3.7, 7), 0.15, DENDRITE)
+    found = quantified(scene.classes, FINE)
+    assert len(found.spine_table) == 1
+    assert found.dendrite_table["branches"].tolist() == [1]
+    lengths = [one.numbers["dendrite_length_um"] for one in (found, bare)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.01)
+
+
 def test_touching_spines_are_two_rows():
     scene = Scene((3, 4, 10), FINE).tube((1.5, 1, 1), (1.5, 1, 9), 0.5)
     scene.ball((1.5, 1.75, 5), 0.35).ball((1.5, 1.75, 5.6), 0.35)

@@ -5,11 +5,11 @@ import pytest
 
 from respan_common.errors import InputError
 from respan_common.params import SynthesisParams
-from respan_training.phantoms import make_phantom, swc_text
+from respan_training.phantoms import make_phantom, scene, swc_text
 from respan_training.phantoms.paths import Path
 from respan_training.phantoms.phantom import picture
 from respan_training.phantoms.recipe import draw_recipe
-from respan_training.phantoms.scene import Dendrite, Scene
+from respan_training.phantoms.scene import Dendrite, Scene, draw_scene
 from respan_training.phantoms.solids import Spheroid, together
 from respan_training.phantoms.spines import Spine
 
@@ -51,6 +51,32 @@ def test_exactly_the_resolvable_spines_have_voxels(phantom):
 def test_every_resolvable_spine_has_a_head(phantom):
     with_head = np.unique(phantom.instances[phantom.labels == HEAD])
     assert set(with_head) == set(phantom.spines.spine_id[phantom.spines.resolvable])
+
+
+def test_the_table_says_as_which_spine_each_is_seen(phantom):
+    seen_as = phantom.spines.seen_as.to_numpy()
+    own = phantom.spines.spine_id.to_numpy()
+    np.testing.assert_array_equal(seen_as == own, phantom.spines.resolvable)
+    assert set(seen_as) - {0} <= set(own[phantom.spines.resolvable])
+
+
+def test_every_trunk_gives_more_light_than_any_axon():
+    rng = np.random.default_rng(0)
+    recipe = draw_recipe(SMALL[2], rng)
+    thin = replace(recipe.scenery, dendrites=6, dimmest=0.15, thinnest_um=0.22, thickest_um=0.23)
+    for dendrite in draw_scene(replace(recipe, scenery=thin), rng).dendrites:
+        assert dendrite.brightness * thin.thickest_um**2 >= scene.FAINTEST_UM2
+
+
+@pytest.mark.parametrize("draw", [scene._draw_axon, scene._draw_ghost])
+def test_no_fiber_that_is_not_labeled_gives_as_much_light_as_a_trunk(draw):
+    rng = np.random.default_rng(0)
+    field = draw_recipe(SMALL[2], rng).field
+    for _ in range(50):
+        cones = draw(field, rng)
+        is_fiber = np.linalg.norm(cones.end_um - cones.start_um, axis=1) > 0
+        light = cones.brightness * cones.start_radius_um**2
+        assert np.median(light[is_fiber]) < scene.FAINTEST_UM2
 
 
 def test_labels_of_a_spine_lie_at_the_spine(phantom):
@@ -181,3 +207,32 @@ def test_the_shaft_label_is_about_as_wide_as_the_shaft():
     phantom = phantom_of(scene_with_one_spine((0, 1, 0), 0.3, 0.5))
     width_um = (phantom.labels[8, :, 20] == DENDRITE).sum() * phantom.spacing.y_um
     assert width_um == pytest.approx(1.2, abs=0.25)
+
+
+def two_spines(apart_um):
+    """Two like spines beside a shaft, with heads of 0.5 µm."""
+    one = scene_with_one_spine((0, 1, 0), 0.25, 0.5)
+    shift = np.array([0, 0, apart_um])
+    spine = one.spines[0]
+    moved = replace(
+        spine,
+        base_um=spine.base_um + shift,
+        neck_um=spine.neck_um + shift,
+        tip_um=spine.tip_um + shift,
+        head=replace(spine.head, center_um=spine.head.center_um + shift),
+        brightness=0.9,
+    )
+    return replace(one, spines=(spine, moved))
+
+
+def test_spines_between_which_the_light_does_not_dip_are_one():
+    phantom = phantom_of(two_spines(0.3))
+    assert phantom.spines.seen_as.tolist() == [1, 1]
+    assert phantom.spines.resolvable.tolist() == [True, False]
+    assert phantom.spines.voxels.tolist()[1] == 0
+    assert set(np.unique(phantom.instances)) == {0, 1}
+
+
+def test_spines_between_which_the_light_dips_are_two():
+    phantom = phantom_of(two_spines(0.9))
+    assert phantom.spines.seen_as.tolist() == [1, 2]

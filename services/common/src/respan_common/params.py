@@ -137,7 +137,8 @@ class QuantificationParams(StageParams):
     remove_border_spines: bool = False
     """Discard spines that touch the image's faces in y or x (z faces are flagged, not removed)."""
     spine_splitting: Literal["seeded", "connected"] = "seeded"
-    """seeded: touching spines are cut at their waist; connected: they count as one object."""
+    """seeded: touching spines are cut at their waist, or where the image darkens between them;
+    connected: they count as one object."""
     split_merge_depth_um: NonNegativeFloat = 0.06
     """A waist shallower than this is not a waist: the two parts stay one spine."""
     generate_necks: bool = True

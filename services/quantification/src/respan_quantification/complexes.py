@@ -150,10 +150,17 @@ def divide(
     number: int,
     complexes: Complexes,
     classes: ClassImage,
+    neuron: NDArray[np.generic],
     frame: Frame,
     params: QuantificationParams,
 ) -> Division:
-    """Putative spines of one complex, what becomes of them, and their necks."""
+    """Putative spines of one complex, what becomes of them, and their necks.
+
+    Parameters
+    ----------
+    neuron
+        Grey values over `frame.outer`.
+    """
     box = grow(complexes.box(number), (1, 1, 1), frame.outer_shape)
     corner = [part.start for part in box]
     local = tuple((complexes.index_zyx[complexes.rows(number)] - corner).T)
@@ -163,7 +170,7 @@ def divide(
     cores = None
     if classes.has("spine_core"):
         cores = heads & classes.part(box).mask("spine_core")
-    parts = instances.divide(heads, cores, frame.spacing, params)
+    parts = instances.divide(heads, cores, neuron[box], frame.spacing, params)
     of_voxel = parts[local].astype(np.int64)
     fates = _fates(of_voxel, complexes.index_zyx[complexes.rows(number)], frame, params)
     kept = np.concatenate([[False], fates == 0])

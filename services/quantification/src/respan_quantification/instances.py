@@ -2,13 +2,15 @@
 
 Plan: components first. Where the model predicts cores (RESPAN's type 4), each core is a spine
 and grows into the shell around it. Elsewhere touching spines are cut at their waist: a spine has
-a thickest place, and between two of them the distance to the background dips.
+a thickest place, and between two of them the distance to the background dips. What has no waist is
+cut where the image darkens.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from respan_common.geometry import Box, VoxelSpacing, grow
 from respan_common.params import QuantificationParams
 from respan_quantification.arrays import inside_distance
 from respan_quantification.classes import Mask
+from respan_quantification.dips import split_at_dips
 from respan_quantification.objects import Labels, boxes, components
 from respan_quantification.waists import Waist, halves, waist
 
@@ -40,7 +43,11 @@ FULL = np.ones((3, 3, 3), dtype=bool)
 
 
 def divide(
-    heads: Mask, cores: Mask | None, spacing: VoxelSpacing, params: QuantificationParams
+    heads: Mask,
+    cores: Mask | None,
+    grey: NDArray[Any],
+    spacing: VoxelSpacing,
+    params: QuantificationParams,
 ) -> Labels:
     """Number every putative spine among head voxels, 1..N, before any filter.
 
@@ -50,6 +57,8 @@ def divide(
         Whole components, with a margin of background where they do not touch the image's faces.
     cores
         Voxels of cores, where the model predicts them: a component without one is no spine.
+    grey : same shape as `heads`
+        The neuron's channel.
     """
     pieces = components(heads)
     smallest = spacing.voxels_in(params.min_spine_volume_um3)
@@ -59,7 +68,14 @@ def divide(
         )
     if params.spine_splitting == "connected":
         return pieces
-    return _replace_parts(pieces, lambda mask, box: split_at_waists(mask, spacing, params))
+
+    def cut(mask: Mask, box: Box) -> Labels:
+        parts, light = split_at_waists(mask, spacing, params), grey[box]
+        return _replace_parts(
+            parts, lambda part, inside: split_at_dips(part, light[inside], spacing, smallest)
+        )
+
+    return _replace_parts(pieces, cut)
 
 
 def split_at_waists(mask: Mask, spacing: VoxelSpacing, params: QuantificationParams) -> Labels:

@@ -43,6 +43,7 @@ from respan_quantification import (
     shafts,
     somas,
     tables,
+    twigs,
 )
 from respan_quantification.assembly import ImageTables, Told
 from respan_quantification.census import Census, Survey
@@ -171,11 +172,11 @@ class Recipe:
 
     def _trees(self, dendrite: int) -> None:
         spacing, shape = self._image.spacing, self._image.shape_zyx
-        tree = self._grown(dendrite)
+        spines = self._spines_of(dendrite)
+        tree = twigs.without_necks(self._grown(dendrite), spines)
         self._shelf.save("tree", dendrite, _arrays(tree))
         voxels = painting.centerline_voxels(tree, spacing, shape)
         self._shelf.save("centerline", dendrite, {"linear": voxels})
-        spines = self._spines_of(dendrite)
         placed = spines[["anchor"]].join(placement.place(spines, tree))
         window_um = self._params.density_window_um
         told = dendrite_rows.describe(dendrite, tree, placed, shape, spacing, window_um)

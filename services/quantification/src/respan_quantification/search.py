@@ -126,7 +126,7 @@ def divided(scene: Scene, complexes: Complexes, chosen: NDArray[np.bool_], tick:
     parts = 0
     for number in np.flatnonzero(chosen & complexes.stands).tolist():
         tick()
-        found = divide(number, complexes, scene.classes, scene.frame, scene.params)
+        found = divide(number, complexes, scene.classes, scene.neuron, scene.frame, scene.params)
         divisions[number] = found
         first = complexes.rows(number).start
         owned = scene.frame.owns(complexes.index_zyx[first + found.anchors])

@@ -6,7 +6,8 @@ much light of this spine as sharp light of everything else, and exceed the noise
 spine is resolvable when its brightest voxel reaches `PEAK_NOISES`, one connected part of at least
 `FEWEST_VOXELS` voxels and `OPEN_SHARE` of it is visible, and the light of that part stands out of
 the noise by `ROSE` standard deviations: a spine hidden in the blur of its shaft is in the truth
-table, but not in the labels, and no sliver at the rim of a shaft is called a spine. Wide, smooth
+table, but not in the labels, and no sliver at the rim of a shaft is called a spine. Spines between
+which the light does not dip are one instance, the brightest one's (see `separation`). Wide, smooth
 light out of focus adds noise but hides no shape.
 """
 
@@ -24,6 +25,7 @@ from respan_common.schemes import SCHEMES
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.raster import Image, blurring, coverage, stain
 from respan_training.phantoms.recipe import Detector, Optics, Recipe
+from respan_training.phantoms.separation import seen_as
 from respan_training.phantoms.solids import Cones, Floats, Points, union_distance_um
 from respan_training.phantoms.spines import Spine
 
@@ -217,19 +219,41 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mask & (parts == sizes.argmax()))
 
 
-def label_spines(
-    glows: list[Glow], sights: list[Sight], shape_zyx: tuple[int, int, int]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.intp]]:
-    """Spine numbers and classes; where spines overlap, the brighter one wins.
+@dataclass(frozen=True)
+class SpineLabels:
+    """What can be seen of n spines.
 
-    Returns
-    -------
-    instances : uint32 (z, y, x), number i + 1 for `glows[i]`
-    classes : uint8 (z, y, x), 0 outside spines
-    voxels : int, one count per spine; 0 for those that cannot be resolved
+    Attributes
+    ----------
+    instances : uint32 (z, y, x)
+        Number i + 1 for spine i, which also stands for those that melt into it.
+    classes : uint8 (z, y, x)
+        0 outside spines.
+    seen_as : uint32, shape (n,)
+        Number under which each is found in `instances`: its own if it can be resolved, another's
+        if it melts into that one, 0 if it is hidden.
     """
-    instances = np.zeros(shape_zyx, dtype=np.uint32)
-    brightest = np.zeros(shape_zyx, dtype=np.float32)
+
+    instances: NDArray[np.uint32]
+    classes: NDArray[np.uint8]
+    seen_as: NDArray[np.uint32]
+
+    @property
+    def voxels(self) -> NDArray[np.intp]:
+        """Voxels of each spine's number; 0 for those that cannot be resolved."""
+        return np.bincount(self.instances.ravel(), minlength=len(self.seen_as) + 1)[1:]
+
+
+def label_spines(glows: list[Glow], sights: list[Sight], sharp: Image) -> SpineLabels:
+    """Number and class of every visible voxel of a spine; where they overlap, the brighter wins.
+
+    Parameters
+    ----------
+    sharp : float32 (z, y, x)
+        Sharp light of everything but spines, whole field.
+    """
+    instances = np.zeros(sharp.shape, dtype=np.uint32)
+    brightest = np.zeros(sharp.shape, dtype=np.float32)
     for number, (glow, seen) in enumerate(zip(glows, sights, strict=True), start=1):
         if seen.signal_to_noise < ROSE:
             continue
@@ -239,11 +263,15 @@ def label_spines(
     voxels = np.bincount(instances.ravel(), minlength=len(glows) + 1)
     voxels[voxels < FEWEST_VOXELS] = 0
     instances[voxels[instances] == 0] = 0
-    classes = np.zeros(shape_zyx, dtype=np.uint8)
+    classes = np.zeros(sharp.shape, dtype=np.uint8)
+    light = sharp.copy()
     for number, glow in enumerate(glows, start=1):
+        light[glow.box] += glow.light
         if voxels[number]:
             _paint_parts(classes[glow.box], instances[glow.box] == number, glow)
-    return instances, classes, voxels[1:]
+    drawn_as = seen_as(instances, light, len(glows))
+    drawn_as[voxels == 0] = 0
+    return SpineLabels(drawn_as[instances], classes, drawn_as[1:])
 
 
 def _paint_parts(classes: NDArray[np.uint8], mine: NDArray[np.bool_], glow: Glow) -> None:

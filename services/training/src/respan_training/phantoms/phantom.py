@@ -38,9 +38,11 @@ class Phantom:
     labels : uint8 (z, y, x)
         Classes of label scheme 3, as an annotator could draw them.
     instances : uint32 (z, y, x)
-        Spine numbers, head and neck together; 0 for spines that cannot be resolved.
+        Spine numbers, head and neck together; 0 for spines that are hidden, and of spines that
+        melt into one another the brightest one's.
     spines : DataFrame
-        Exact geometry of every spine, one row each; `resolvable` says whether it is labelled.
+        Exact geometry of every spine, one row each; `resolvable` says whether it is labelled as
+        itself, `seen_as` under which number if not.
     dendrites : DataFrame
         One row per arbor.
     centerlines : tuple of float64, shape (n, 5)
@@ -82,7 +84,8 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     shafts = together([scene.shafts, scene.soma])
     glows = [spine_glow(spine, shafts, recipe) for spine in scene.spines]
     sights = [sight(glow, sharp, rest, recipe.detector, per_light) for glow in glows]
-    instances, labels, voxels = label_spines(glows, sights, field.shape_zyx)
+    seen = label_spines(glows, sights, sharp)
+    labels = seen.classes
     _label_rest(labels, sharp, solid_soma, recipe, scene)
     light = rest.copy()
     for glow in glows:
@@ -95,9 +98,9 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     return Phantom(
         np.stack(image),
         labels,
-        instances,
+        seen.instances,
         field.spacing,
-        spine_table(scene, sights, voxels),
+        spine_table(scene, sights, seen),
         dendrite_table(scene, field),
         centerlines_of(scene, field),
     )

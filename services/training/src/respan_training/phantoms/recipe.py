@@ -106,7 +106,7 @@ class Scenery:
     thickest_um: float
     """Range of shaft radii."""
     dimmest: float
-    """Least brightness of a dendrite; the first has at least 0.6, none above 1.4."""
+    """Least brightness of a thick dendrite; the first has at least 0.6, and none above 1.4."""
     elevation_deg: float
     """Standard deviation of a dendrite's angle to the image plane."""
     spines_per_um: float
@@ -277,7 +277,7 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         branch=0.35,
         neighbor=0.35,
         soma=0.05,
-        axons=int(rng.integers(0, 6)),
+        axons=int(rng.integers(0, 8)),
         puncta_per_um3=_log_uniform(rng, 2e-4, 8e-3),
         patches=int(rng.integers(0, 5)),
         bumps_per_um=float(rng.uniform(0, 0.8)),

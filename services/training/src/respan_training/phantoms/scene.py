@@ -21,6 +21,10 @@ from respan_training.phantoms.recipe import Recipe
 from respan_training.phantoms.solids import Cones, Points, balls, together, tube
 from respan_training.phantoms.spines import Spine, draw_spine, positions_um, second_head
 
+FAINTEST_UM2 = 0.02
+"""Least brightness × radius² of a trunk before it tapers: just more than any axon or dendrite of
+another neuron has. Thinner than the blur, they differ in nothing else that shows but spines."""
+
 
 @dataclass(frozen=True)
 class Dendrite:
@@ -107,6 +111,7 @@ def _draw_dendrite(
     nodes_um = undulating(nodes_um, rng, rng.uniform(0.02, 0.12))
     radius_um = float(np.exp(rng.uniform(*np.log([scenery.thinnest_um, scenery.thickest_um]))))
     brightness = float(np.exp(rng.uniform(*np.log([scenery.dimmest if earlier else 0.6, 1.4]))))
+    brightness = max(brightness, FAINTEST_UM2 / radius_um**2)
     trunk = varicose(nodes_um, radius_um, rng, rng.uniform(0.06, 0.14), rng.uniform(0, 0.3))
     if rng.uniform() > scenery.branch or len(nodes_um) < 20:
         return Dendrite(number, (trunk,), (), brightness)

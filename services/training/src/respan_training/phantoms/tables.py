@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from respan_training.phantoms.annotation import Sight
+from respan_training.phantoms.annotation import Sight, SpineLabels
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.scene import Dendrite, Scene
 from respan_training.phantoms.spines import Spine
@@ -20,13 +20,14 @@ SPINE_COLUMNS = [
     *("head_diameter_um", "head_volume_um3", "volume_um3"),
     *("position_on_dendrite_um", "elevation_deg", "brightness"),
     *("contrast", "signal_to_noise", "voxels", "resolvable"),
-    "stem_id",
+    *("stem_id", "seen_as"),
 ]
 """`x_um`, `y_um`, `z_um` are the head's center. `stem_id` is the spine on whose neck this one's
-neck begins, and 0 for one that begins on a shaft."""
+neck begins, and 0 for one that begins on a shaft. `seen_as` is the number of the labels in which it
+is: its own where it is `resolvable`, that of a spine it cannot be told from, or 0."""
 
 
-def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> pd.DataFrame:
+def spine_table(scene: Scene, sights: list[Sight], labels: SpineLabels) -> pd.DataFrame:
     """One row per spine, in the order of their numbers from 1."""
     numbers = {id(spine): number for number, spine in enumerate(scene.spines, start=1)}
     rows = [
@@ -38,9 +39,10 @@ def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> 
             "signal_to_noise": seen.signal_to_noise,
             "voxels": int(count),
             "resolvable": bool(count),
+            "seen_as": int(seen_as),
         }
-        for number, (spine, seen, count) in enumerate(
-            zip(scene.spines, sights, voxels, strict=True), start=1
+        for number, (spine, seen, count, seen_as) in enumerate(
+            zip(scene.spines, sights, labels.voxels, labels.seen_as, strict=True), start=1
         )
     ]
     types = dict.fromkeys(SPINE_COLUMNS, "float64") | {
@@ -49,6 +51,7 @@ def spine_table(scene: Scene, sights: list[Sight], voxels: NDArray[np.intp]) -> 
         "spine_class": "object",
         "voxels": "int64",
         "stem_id": "int64",
+        "seen_as": "int64",
         "resolvable": "bool",
     }
     return pd.DataFrame(rows, columns=SPINE_COLUMNS).astype(types)

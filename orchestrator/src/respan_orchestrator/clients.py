@@ -22,6 +22,7 @@ from respan.v1 import (
     training_pb2,
     training_pb2_grpc,
 )
+from respan_common.buckets import Location
 from respan_common.convert import to_proto
 from respan_common.errors import RETRY_AFTER, RespanError
 from respan_common.params import (
@@ -93,7 +94,7 @@ class Request:
         return stream
 
 
-def restore(store: Path, params: RestorationParams) -> Request:
+def restore(store: Location, params: RestorationParams) -> Request:
     """Request to restore an image."""
     message = restoration_pb2.RestoreRequest(
         volume=stage_pb2.Volume(uri=str(store)),
@@ -102,7 +103,7 @@ def restore(store: Path, params: RestorationParams) -> Request:
     return Request("restoration", restoration_pb2_grpc.RestorationServiceStub, "Restore", message)
 
 
-def segment(store: Path, group: str, params: SegmentationParams) -> Request:
+def segment(store: Location, group: str, params: SegmentationParams) -> Request:
     """Request to segment an image's group ("" or "restored")."""
     message = segmentation_pb2.SegmentRequest(
         volume=stage_pb2.Volume(uri=str(store), group=group),
@@ -113,7 +114,7 @@ def segment(store: Path, group: str, params: SegmentationParams) -> Request:
     )
 
 
-def quantify(store: Path, params: QuantificationParams) -> Request:
+def quantify(store: Location, params: QuantificationParams) -> Request:
     """Request to measure a segmented image."""
     message = quantification_pb2.QuantifyRequest(
         volume=stage_pb2.Volume(uri=str(store)),

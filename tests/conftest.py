@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.object_store import make_bucket, serving_objects
+
+from respan_common.buckets import BucketPath
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,3 +22,24 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set RESPAN_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """Environment that leads to an object store (S3) of this session."""
+    with serving_objects() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(
+    object_store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> BucketPath:
+    """An empty folder in a new bucket, which this process is let into."""
+    for name, value in object_store.items():
+        monkeypatch.setenv(name, value)
+    place = BucketPath(f"lab-{uuid.uuid4().hex[:12]}", "My Volumes")
+    make_bucket(object_store, place.bucket)
+    monkeypatch.setenv("RESPAN_VOLUMES", str(place))
+    monkeypatch.setenv("RESPAN_SCRATCH", str(tmp_path / "scratch"))
+    return place

@@ -31,7 +31,7 @@ class Probe(pb_grpc.SegmentationServiceServicer):
         """Show a behavior."""
         with answering(context):
             params = from_proto(request.params, SegmentationParams)
-            self._host.data_path(request.volume.uri)
+            self._host.store(request.volume.uri)
             job = probe_stage.Job(params.model, request.volume.group, self._host.settings.runtime)
             yield from self._host.stream(probe_stage.run, job, context)
 

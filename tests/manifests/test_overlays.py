@@ -27,7 +27,6 @@ HEALTH_NAMES = {
     for module in MESSAGES
     for service in module.DESCRIPTOR.services_by_name.values()
 }
-NOT_YET = {"RESPAN_VOLUMES"}
 OF_THE_DATABASE = {"RESPAN_DATABASE_PASSWORD"}
 """Becomes a part of PREFECT_API_DATABASE_CONNECTION_URL."""
 
@@ -66,7 +65,7 @@ def test_every_component_is_part_of_an_overlay():
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_variables_of_ours_are_settings_that_somebody_reads(overlay):
     fields = {*ServiceSettings.model_fields, *OrchestratorSettings.model_fields}
-    known = {f"RESPAN_{name.upper()}" for name in fields} | NOT_YET | OF_THE_DATABASE
+    known = {f"RESPAN_{name.upper()}" for name in fields} | OF_THE_DATABASE
     manifests = rendered(overlay)
     given = {
         name

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from respan.v1 import stage_pb2
+from respan_common.buckets import Location
 from respan_common.convert import validated
 from respan_common.errors import InputError
 from respan_common.events import Event, Progress, Reporter
 from respan_common.model_folders import ModelFolder
 from respan_common.params import QuantificationParams
+from respan_common.publication import workspace
 from respan_common.records import (
-    FOLDER,
     StageKey,
     StageRecord,
     read_record,
@@ -52,7 +53,7 @@ class ImageJob:
     """One image and everything that its analysis needs to know."""
 
     image: Path
-    store: Path
+    store: Location
     settings: AnalysisSettings
     sub_folder: Path
     model_roots: tuple[Path, ...] = field(default=())
@@ -124,11 +125,11 @@ def export(job: ImageJob) -> StageOutcome:
     return _locally(job, "export", lambda report: _exported(job, report))
 
 
-def forget_from(store: Path, first: StageName) -> None:
+def forget_from(store: Location, first: StageName) -> None:
     """Have a stage and all later ones done again, by taking away their completion records."""
     for stage in STAGES[STAGES.index(first) :]:
         record_path(store, stage).unlink(missing_ok=True)
-    (store / FOLDER / _LEDGER).unlink(missing_ok=True)
+    (workspace(store) / _LEDGER).unlink(missing_ok=True)
 
 
 def call_stage(name: str, stage: str, request: Request, pool: ServicePool) -> StageOutcome:
@@ -200,7 +201,7 @@ def _exported(job: ImageJob, report: Reporter) -> StageRecord:
     old = read_record(job.store, key.stage)
     if old is not None and old.digest == key.digest and all(map(Path.exists, _files_of(old))):
         return old.model_copy(update={"is_old": True})
-    ledger = Ledger(job.store / FOLDER / _LEDGER, key.digest)
+    ledger = Ledger(workspace(job.store) / _LEDGER, key.digest)
     files = export_image(job.store, job.sub_folder, job.settings, report, ledger)
     record = StageRecord(
         stage=key.stage,

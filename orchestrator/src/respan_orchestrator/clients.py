@@ -22,6 +22,7 @@ from respan.v1 import (
     training_pb2,
     training_pb2_grpc,
 )
+from respan_common.buckets import Location
 from respan_common.convert import to_proto
 from respan_common.errors import RETRY_AFTER, RespanError
 from respan_common.params import (
@@ -99,7 +100,7 @@ class Request:
         return stream
 
 
-def restore(store: Path, params: RestorationParams) -> Request:
+def restore(store: Location, params: RestorationParams) -> Request:
     """Request to restore an image."""
     message = restoration_pb2.RestoreRequest(
         volume=stage_pb2.Volume(uri=str(store)),
@@ -108,24 +109,29 @@ def restore(store: Path, params: RestorationParams) -> Request:
     return Request("restoration", restoration_pb2_grpc.RestorationServiceStub, "Restore", message)
 
 
-def segment(store: Path, group: str, params: SegmentationParams, voxels: int) -> Request:
+def segment(store: Location, group: str, params: SegmentationParams, voxels: int) -> Request:
     """Request to segment an image's group ("" or "restored") of so many voxels."""
     message = segmentation_pb2.SegmentRequest(
         volume=stage_pb2.Volume(uri=str(store), group=group),
         params=to_proto(params, segmentation_pb2.SegmentationParams),
     )
     stub = segmentation_pb2_grpc.SegmentationServiceStub
-    return Request("segmentation", stub, "Segment", message, voxels)
+    return Request("segmentation", stub, "Segment", message, _shareable(store, voxels))
 
 
-def quantify(store: Path, params: QuantificationParams, voxels: int) -> Request:
+def quantify(store: Location, params: QuantificationParams, voxels: int) -> Request:
     """Request to measure a segmented image of so many voxels."""
     message = quantification_pb2.QuantifyRequest(
         volume=stage_pb2.Volume(uri=str(store)),
         params=to_proto(params, quantification_pb2.QuantificationParams),
     )
     stub = quantification_pb2_grpc.QuantificationServiceStub
-    return Request("quantification", stub, "Quantify", message, voxels)
+    return Request("quantification", stub, "Quantify", message, _shareable(store, voxels))
+
+
+def _shareable(store: Location, voxels: int) -> int:
+    """None where the store lies in a bucket: there, every replica has its unfinished work alone."""
+    return voxels if isinstance(store, Path) else 0
 
 
 def synthesize(out: Path, params: SynthesisParams) -> Request:

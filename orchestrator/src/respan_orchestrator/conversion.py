@@ -113,7 +113,7 @@ def _convert(path: Path, place: Path, target: str, report: Reporter) -> None:
     elif store is not None:
         export_image_tiff(open_volume(store, group), place, report)
     else:
-        _tiff_to_tiff(_job(path, place), report)
+        _tiff_to_tiff(_job(path, place), place, report)
 
 
 def _job(path: Path, place: Path) -> IngestJob:
@@ -123,7 +123,7 @@ def _job(path: Path, place: Path) -> IngestJob:
     return replace(ingest_job(ImageFile(path), load_settings(path.parent)), store=place)
 
 
-def _tiff_to_tiff(job: IngestJob, report: Reporter) -> None:
+def _tiff_to_tiff(job: IngestJob, place: Path, report: Reporter) -> None:
     with TiffImage(job.image, job.axes) as image:
         channels, depth, height, width = image.shape_czyx
 
@@ -134,7 +134,7 @@ def _tiff_to_tiff(job: IngestJob, report: Reporter) -> None:
                     yield image.read(channel, z)
 
         write_fiji_tiff(
-            job.store,
+            place,
             planes(),
             "ZCYX",
             (depth, channels, height, width),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from respan_common.errors import StorageError
 from respan_common.gpus import driver_problem
 from respan_common.settings import refusal
 from respan_common.startup import cuda_of_torch
@@ -60,7 +61,7 @@ def examine() -> list[Finding]:
         settings = OrchestratorSettings()
     except ValidationError as error:
         return [*findings, _refused_settings(error)]
-    findings += [models(settings), service_checks.encrypted(settings)]
+    findings += [*object_store(settings), models(settings), service_checks.encrypted(settings)]
     return [*findings, *service_checks.services(settings)]
 
 
@@ -141,6 +142,17 @@ def temporary_folder() -> Finding:
         way_out = "set TMPDIR to a folder that can be written to and has space"
         return Finding("Temporary folder", "problem", f"cannot be written to: {error}", way_out)
     return Finding("Temporary folder", "ok", tempfile.gettempdir())
+
+
+def object_store(settings: OrchestratorSettings) -> list[Finding]:
+    """Whether the bucket for the images' stores answers; nothing if they lie beside the images."""
+    if settings.volumes is None:
+        return []
+    try:
+        settings.volumes.is_dir()
+    except StorageError as error:
+        return [Finding("Object store", "problem", str(error))]
+    return [Finding("Object store", "ok", f"{settings.volumes} can be listed")]
 
 
 def gpu() -> Finding:

@@ -16,7 +16,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from respan_common.buckets import Location
 from respan_common.errors import InputError
+from respan_common.settings import StoreSettings
 from respan_orchestrator.analysis_settings import AnalysisSettings, load_settings
 from respan_orchestrator.settings_file import NAMES
 
@@ -53,9 +55,9 @@ class ImageFile:
         return stem_of(self.path)
 
     @property
-    def store(self) -> Path:
+    def store(self) -> Location:
         """The image's OME-Zarr."""
-        return self.path.parent / "Zarr" / f"{self.name}.ome.zarr"
+        return store_at(self.path.parent, self.name)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,18 @@ def scan_experiment(folder: Path) -> Experiment:
     if not any(sub_folder.images for sub_folder in found):
         raise InputError(f"no sub-folder of {folder} has images (.tif or .tiff)")
     return Experiment(folder, found, tuple(_warnings(folder, found)))
+
+
+def store_at(folder: Path, name: str) -> Location:
+    """OME-Zarr of an image whose results lie in a folder: in Zarr/ there, or in the bucket."""
+    volumes = StoreSettings().volumes
+    if volumes is None:
+        return folder / "Zarr" / f"{name}.ome.zarr"
+    # Under its whole path: two experiments may have folders and images of the same names.
+    place = volumes
+    for part in folder.resolve().parts[1:]:
+        place /= part
+    return place / f"{name}.ome.zarr"
 
 
 def check_writable(folder: Path) -> None:

@@ -6,12 +6,12 @@ others, it would pass for a result of this run.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from respan_common.buckets import Location
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.records import record_of, verify
@@ -29,7 +29,7 @@ _STEPS = 1000
 
 
 def export_image(
-    store: Path,
+    store: Location,
     sub_folder: Path,
     settings: AnalysisSettings,
     report: Reporter,
@@ -105,7 +105,7 @@ def export_image(
 
 
 def export_classes(
-    store: Path, path: Path, report: Reporter, ledger: Ledger | None = None
+    store: Location, path: Path, report: Reporter, ledger: Ledger | None = None
 ) -> list[Path]:
     """Class image as the network sees it, uint8 (z, y, x)."""
     if not exists(store, "labels/classes"):
@@ -120,7 +120,7 @@ def export_classes(
 
 
 def export_restored(
-    store: Path, path: Path, report: Reporter, ledger: Ledger | None = None, *, wanted: bool
+    store: Location, path: Path, report: Reporter, ledger: Ledger | None = None, *, wanted: bool
 ) -> list[Path]:
     """Restored image, all channels (z, c, y, x)."""
     if not wanted or not exists(store, "restored"):
@@ -129,7 +129,7 @@ def export_restored(
     return [(ledger or Ledger()).once(path, lambda: export_image_tiff(image, path, report))]
 
 
-def export_group(store: Path, group: str, path: Path, report: Reporter) -> list[Path]:
+def export_group(store: Location, group: str, path: Path, report: Reporter) -> list[Path]:
     """Any image group of a store, all channels (z, c, y, x); nothing if it is not there."""
     if not exists(store, group):
         return _absent(path)
@@ -147,7 +147,7 @@ def export_image_tiff(image: Volume, path: Path, report: Reporter) -> Path:
 
 
 def export_mips(
-    store: Path,
+    store: Location,
     path: Path,
     channel: int,
     report: Reporter,
@@ -162,7 +162,7 @@ def export_mips(
 
 
 def export_volumes(
-    store: Path,
+    store: Location,
     path: Path,
     channel: int,
     report: Reporter,
@@ -177,7 +177,7 @@ def export_volumes(
 
 
 def _export_spine_arrays(
-    store: Path, sub_folder: Path, settings: AnalysisSettings, report: Reporter, ledger: Ledger
+    store: Location, sub_folder: Path, settings: AnalysisSettings, report: Reporter, ledger: Ledger
 ) -> list[Path]:
     folder = sub_folder / "Spine_Arrays"
     spines = read_table(store, SPINES) if settings.spine_arrays else None
@@ -186,27 +186,28 @@ def _export_spine_arrays(
     return write_spine_arrays(store, folder, spines, settings.spine_box_um, report, ledger)
 
 
-def export_swc(store: Path, folder: Path) -> list[Path]:
+def export_swc(store: Location, folder: Path) -> list[Path]:
     """The image's tracing, in µm: all of it in one file, and each neuron in a file of its own.
 
     A neuron is a soma with its dendrites; a dendrite without a soma stands alone.
     """
     name = store.name.removesuffix(".ome.zarr")
-    skeletons, singles = store / "skeletons", folder / name
-    wanted = {skeletons / "dendrites.swc": folder / f"{name}.swc"}
-    wanted |= {part: singles / part.name for part in sorted((skeletons / "single").glob("*.swc"))}
+    singles = folder / name
+    wanted = {"skeletons/dendrites.swc": folder / f"{name}.swc"}
+    names = sorted(part.name for part in (store / "skeletons" / "single").glob("*.swc"))
+    wanted |= {f"skeletons/single/{one}": singles / one for one in names}
     for old in set(singles.glob("*.swc")) - set(wanted.values()):
         old.unlink()
-    return [path for part, path in wanted.items() for path in _copied(store, part, path)]
+    return [path for output, path in wanted.items() for path in _copied(store, output, path)]
 
 
-def _copied(store: Path, part: Path, path: Path) -> list[Path]:
-    if not part.is_file():
+def _copied(store: Location, output: str, path: Path) -> list[Path]:
+    if not (store / output).is_file():
         return _absent(path)
-    _verify(store, part.relative_to(store).as_posix())
+    _verify(store, output)
     path.parent.mkdir(parents=True, exist_ok=True)
     with complete_or_absent(path) as temporary:
-        shutil.copyfile(part, temporary)
+        temporary.write_bytes((store / output).read_bytes())
     return [path]
 
 
@@ -237,7 +238,7 @@ class PartReporter(Reporter):
         self._whole.check()
 
 
-def _verify(store: Path, output: str) -> None:
+def _verify(store: Location, output: str) -> None:
     record = record_of(store, output)
     if record is None:
         raise VolumeFormatError(f"{store / output} was not published by any stage")

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from respan_common.blocks import Block, grid
+from respan_common.buckets import Location
 from respan_common.drafts import Draft, drafting_store
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter
@@ -36,7 +37,7 @@ class IngestJob:
     """One image to read."""
 
     image: Path
-    store: Path
+    store: Location
     settings: str = ""
     """Settings file, for messages."""
     z_um: float | None = None
@@ -80,7 +81,6 @@ def run(job: IngestJob, report: Reporter) -> StageRecord:
             {"file": file_digest(job.image, report)},
             {"axes": job.axes, "spacing_um": list(spacing.zyx)},
         )
-        job.store.parent.mkdir(parents=True, exist_ok=True)
         with drafting_store(job.store, key, report) as draft:
             if draft.finished is not None:
                 return draft.finished

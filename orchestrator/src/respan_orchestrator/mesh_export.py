@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from respan_common.buckets import Location
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.records import read_record, verify
@@ -23,7 +24,7 @@ _KEPT = (".obj", ".ply", ".stl", ".glb")
 _UM_PER_NM = 1e-3
 
 
-def export_meshes(store: Path, folder: Path, report: Reporter) -> list[Path]:
+def export_meshes(store: Location, folder: Path, report: Reporter) -> list[Path]:
     """Write FOLDER/NAME/{head,neck,spine}/ID.obj (µm, x y z, looking outwards).
 
     An older export of the image is replaced as a whole, or removed if there is none any more.
@@ -48,16 +49,17 @@ def export_meshes(store: Path, folder: Path, report: Reporter) -> list[Path]:
     return written
 
 
-def _write(source: Path, place: Path) -> Path:
+def _write(source: Location, place: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix != _FRAGMENT:
-        return Path(shutil.copyfile(source, place))
+        place.write_bytes(source.read_bytes())
+        return place
     place = place.with_suffix(".obj")
     place.write_text(_obj(*_fragment(source)), encoding="ascii")
     return place
 
 
-def _fragment(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+def _fragment(path: Location) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
     """Vertices (x, y, z) in µm and triangles of vertex numbers from 0."""
     content = path.read_bytes()
     count = int(np.frombuffer(content[:4], "<u4")[0]) if len(content) >= 4 else 0

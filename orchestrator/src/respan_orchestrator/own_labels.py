@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.blocks import grid
+from respan_common.buckets import Location
 from respan_common.drafts import drafting
 from respan_common.errors import InputError
 from respan_common.events import Reporter
@@ -27,7 +28,7 @@ _MANY = 8
 Read = Callable[[Box], NDArray[Any]]
 
 
-def bring_labels(store: Path, labels: Path, scheme: int, report: Reporter) -> StageRecord:
+def bring_labels(store: Location, labels: Path, scheme: int, report: Reporter) -> StageRecord:
     """Publish a class image as the store's "labels/classes".
 
     Parameters
@@ -94,7 +95,7 @@ def _planes(image: TiffImage, box: Box) -> NDArray[Any]:
     return values
 
 
-def _other_shape(labels: Path, shape_zyx: Zyx, store: Path, wanted: Zyx) -> str:
+def _other_shape(labels: Path, shape_zyx: Zyx, store: Location, wanted: Zyx) -> str:
     image = store.name.removesuffix(".ome.zarr")
     if sorted(shape_zyx) == sorted(wanted):
         way_out = "save the labels with their axes in the order z, y, x"

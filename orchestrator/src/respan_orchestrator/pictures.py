@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.blocks import grid
+from respan_common.buckets import Location
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.ngff import label_color
 from respan_common.records import StageRecord, read_record
@@ -69,7 +70,7 @@ class _Found:
     skeleton: NDArray[np.uint32] | None
 
 
-def write_overview(store: Path, target: Path) -> Path:
+def write_overview(store: Location, target: Path) -> Path:
     """Draw one image: on the left its projection, on the right the same with spines and dendrites.
 
     Parameters
@@ -101,7 +102,7 @@ def write_overview(store: Path, target: Path) -> Path:
     return target
 
 
-def current_records(store: Path) -> list[StageRecord]:
+def current_records(store: Location) -> list[StageRecord]:
     """Records, in the order of stages, of results that belong together.
 
     A stage that was done again leaves the results of later stages behind until these are done
@@ -117,7 +118,7 @@ def current_records(store: Path) -> list[StageRecord]:
     return current
 
 
-def neuron_channel(store: Path, raw: Volume) -> int:
+def neuron_channel(store: Location, raw: Volume) -> int:
     """Channel, counted from 1, that was analyzed; the first if none was."""
     for stage in ("quantification", "segmentation"):
         record = read_record(store, stage)
@@ -215,7 +216,7 @@ def _image_projection(raw: Volume, channel: int, panel: _Panel) -> NDArray[Any]:
     return projection(best, _fitting(best, panel), channel)
 
 
-def _found(store: Path, panel: _Panel) -> _Found:
+def _found(store: Location, panel: _Panel) -> _Found:
     # Coarse levels of labels are every other voxel: small spines are missing there.
     groups = (f"labels/{name}" for name in ("spines", "dendrites", "skeleton"))
     there = {output for record in current_records(store) for output in record.outputs}

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common import __version__
+from respan_common.buckets import Location
 from respan_common.errors import RespanError, SettingsError
 from respan_common.records import StageRecord, write_text_durably
 from respan_common.volumes import open_volume
@@ -166,7 +167,7 @@ def _stage_outcome(record: StageRecord) -> StageOutcome:
     )
 
 
-def _stores(experiment: Experiment) -> dict[tuple[str, str], Path]:
+def _stores(experiment: Experiment) -> dict[tuple[str, str], Location]:
     return {
         (sub_folder.name, image.name): image.store
         for sub_folder in experiment.sub_folders
@@ -175,7 +176,7 @@ def _stores(experiment: Experiment) -> dict[tuple[str, str], Path]:
 
 
 def _section(
-    outcome: ImageOutcome, stores: Mapping[tuple[str, str], Path], pictures: Path
+    outcome: ImageOutcome, stores: Mapping[tuple[str, str], Location], pictures: Path
 ) -> _Section:
     section = _Section(outcome)
     store = stores.get((outcome.sub_folder, outcome.name))
@@ -193,7 +194,7 @@ def _section(
     return section
 
 
-def _facts(store: Path) -> str:
+def _facts(store: Location) -> str:
     raw = open_volume(store)
     size = " × ".join(str(size) for size in raw.shape_zyx)
     edges = " × ".join(f"{edge:.4g}" for edge in raw.spacing.zyx)
@@ -201,7 +202,7 @@ def _facts(store: Path) -> str:
     return f"{size} voxels of {edges} µm (z, y, x), {channels}, {raw.dtype.name}"
 
 
-def _spines(store: Path, records: Iterable[StageRecord]) -> dict[str, NDArray[np.float64]]:
+def _spines(store: Location, records: Iterable[StageRecord]) -> dict[str, NDArray[np.float64]]:
     """Measures of an image's spines; empty before they are measured."""
     if not any(record.stage == "quantification" for record in records):
         return {}
@@ -211,7 +212,7 @@ def _spines(store: Path, records: Iterable[StageRecord]) -> dict[str, NDArray[np
     return {name: np.asarray(table[name], np.float64) for name in MEASURES if name in table}
 
 
-def _picture(store: Path, folder: Path, records: Iterable[StageRecord]) -> Path:
+def _picture(store: Location, folder: Path, records: Iterable[StageRecord]) -> Path:
     """The image's picture; drawn only if its records are not those of the last time."""
     name = store.name.removesuffix(".ome.zarr")
     digests = " ".join(record.digest for record in records if record.stage != "export")

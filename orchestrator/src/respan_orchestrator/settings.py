@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from respan_common.settings import WithToken
+from respan_common.settings import StoreSettings, WithToken
 
 SERVICES = ("restoration", "segmentation", "quantification", "training")
 """Every stage service, by its short name."""
@@ -31,7 +31,7 @@ def default_model_roots() -> list[Path]:
     return [Path(base) / "respan" / "models", *([shipped] if shipped.is_dir() else [])]
 
 
-class OrchestratorSettings(WithToken):
+class OrchestratorSettings(StoreSettings, WithToken):
     """Settings of the orchestrator."""
 
     restoration_address: str = ""

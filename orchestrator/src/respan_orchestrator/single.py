@@ -13,7 +13,7 @@ from respan_common.volumes import open_volume
 from respan_orchestrator import analysis
 from respan_orchestrator.analysis import ImageJob
 from respan_orchestrator.analysis_settings import AnalysisSettings, apply_overrides, translate
-from respan_orchestrator.experiment import ImageFile
+from respan_orchestrator.experiment import ImageFile, store_at
 from respan_orchestrator.export import (
     export_classes,
     export_group,
@@ -112,7 +112,7 @@ def _job(request: FileRequest) -> ImageJob:
     name = ImageFile(request.image).name
     return ImageJob(
         image=request.image.resolve(),
-        store=out / "Zarr" / f"{name}.ome.zarr",
+        store=store_at(out, name),
         settings=_settings(request),
         sub_folder=out,
         model_roots=tuple(OrchestratorSettings().model_roots),

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from respan_common.buckets import Location
 from respan_common.events import Reporter
 from respan_common.geometry import Box, VoxelSpacing, Zyx, relative
 from respan_common.volumes import Volume, exists, open_volume
@@ -56,7 +57,7 @@ class _Source:
     raw: Volume
 
     @classmethod
-    def of(cls, store: Path) -> _Source:
+    def of(cls, store: Location) -> _Source:
         return cls([open_volume(store, group) for group in _GROUPS], open_volume(store))
 
     @property
@@ -106,7 +107,7 @@ class _Batch:
 
 
 def write_spine_arrays(
-    store: Path,
+    store: Location,
     folder: Path,
     spines: pd.DataFrame,
     box_um: float,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from respan_common.buckets import Location
 from respan_common.errors import VolumeFormatError
 from respan_common.records import StageRecord, record_of
 from respan_orchestrator.conditions import CONDITION, Conditions
@@ -293,7 +294,7 @@ def _counted(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(names, "Int64"))
 
 
-def _is_current(store: Path, record: StageRecord | None) -> bool:
+def _is_current(store: Location, record: StageRecord | None) -> bool:
     """Whether a result was made from what is in the store now, back to the image file.
 
     A later stage that failed, or has not run yet, leaves results of an earlier run behind.

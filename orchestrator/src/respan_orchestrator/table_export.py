@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from respan_common import ngff
+from respan_common.buckets import Location
 from respan_common.columns import Column, from_metadata
 from respan_common.errors import VolumeFormatError
 from respan_common.geometry import VoxelSpacing
@@ -56,7 +58,7 @@ class ImageTables:
     """Those of them that some spines can lack."""
 
 
-def image_tables(store: Path, rules: RuleSet | None = None) -> ImageTables | None:
+def image_tables(store: Location, rules: RuleSet | None = None) -> ImageTables | None:
     """All tables of a store, with classes if there are rules; None if it has not been quantified.
 
     Raises
@@ -83,7 +85,7 @@ def image_tables(store: Path, rules: RuleSet | None = None) -> ImageTables | Non
     return tables if rules is None else _with_classes(tables, rules)
 
 
-def export_tables(store: Path, folder: Path, rules: RuleSet | None = None) -> list[Path]:
+def export_tables(store: Location, folder: Path, rules: RuleSet | None = None) -> list[Path]:
     """Write an image's tables as CSV, the first two with RESPAN's names and columns first.
 
     Tables that the store does not have any more are removed.
@@ -108,7 +110,7 @@ def export_tables(store: Path, folder: Path, rules: RuleSet | None = None) -> li
     ]
 
 
-def measured_spacing(store: Path) -> VoxelSpacing:
+def measured_spacing(store: Location) -> VoxelSpacing:
     """Voxel size of what was measured: x, y and z in the tables count these voxels.
 
     Axial restoration makes it finer than the raw image's.
@@ -116,7 +118,7 @@ def measured_spacing(store: Path) -> VoxelSpacing:
     return open_volume(store, "labels/classes" if exists(store, "labels/classes") else "").spacing
 
 
-def read_table(store: Path, output: str) -> pd.DataFrame | None:
+def read_table(store: Location, output: str) -> pd.DataFrame | None:
     """A published table of a store; None if the stage that makes it has not finished.
 
     Raises
@@ -124,19 +126,19 @@ def read_table(store: Path, output: str) -> pd.DataFrame | None:
     VolumeFormatError
         If it is not as it was published.
     """
-    path = _published(store, output)
-    if path is None:
+    content = _published(store, output)
+    if content is None:
         return None
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(content)
     except (OSError, ValueError) as error:
-        raise VolumeFormatError(f"{path} is no table: {error}") from error
+        raise VolumeFormatError(f"{output} of {store} is no table: {error}") from error
 
 
-def described_columns(store: Path, output: str) -> list[Column]:
+def described_columns(store: Location, output: str) -> list[Column]:
     """What a published table says of its columns; empty if it is not there."""
-    path = _published(store, output)
-    if path is None:
+    content = _published(store, output)
+    if content is None:
         return []
     return [
         from_metadata(
@@ -144,7 +146,7 @@ def described_columns(store: Path, output: str) -> list[Column]:
             {key.decode(): value.decode() for key, value in (part.metadata or {}).items()},
             "float64" if pa.types.is_floating(part.type) else "str",
         )
-        for part in pq.read_schema(path)
+        for part in pq.read_schema(content)
     ]
 
 
@@ -155,20 +157,20 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def published_name(store: Path, output: str) -> str:
+def published_name(store: Location, output: str) -> str:
     """What a store calls a table; earlier versions called it tables/spines.parquet."""
     earlier = output.replace(f"/{ngff.TABLE}", ".parquet")
     return earlier if record_of(store, output) is None and record_of(store, earlier) else output
 
 
-def _published(store: Path, output: str) -> Path | None:
-    """File of a published table, verified."""
+def _published(store: Location, output: str) -> BytesIO | None:
+    """Content of a published table, verified."""
     name = published_name(store, output)
     record = record_of(store, name) if store.is_dir() else None
     if record is None:
         return None
     verify(store, name, record)
-    return store / name
+    return BytesIO((store / name).read_bytes())
 
 
 def _with_classes(tables: ImageTables, rules: RuleSet) -> ImageTables:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from respan_common.buckets import Location
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.volumes import Volume, exists, open_volume
@@ -60,7 +61,7 @@ class _Layer:
             )
 
 
-def write_mips(store: Path, path: Path, channel: int, report: Reporter) -> Path:
+def write_mips(store: Location, path: Path, channel: int, report: Reporter) -> Path:
     """Projections along z, float32 (c, y, x): maxima, but minima of the distance to the dendrite.
 
     Parameters
@@ -82,7 +83,7 @@ def write_mips(store: Path, path: Path, channel: int, report: Reporter) -> Path:
     return write_fiji_tiff(path, projections(), "CYX", shape, np.dtype(np.float32), spacing, names)
 
 
-def write_volumes(store: Path, path: Path, channel: int, report: Reporter) -> Path:
+def write_volumes(store: Location, path: Path, channel: int, report: Reporter) -> Path:
     """The same channels in 3D (z, c, y, x): uint16 if that holds all values, else float32."""
     layers = _layers(store, channel)
     depth, height, width = layers[0].volume.shape_zyx
@@ -100,7 +101,7 @@ def write_volumes(store: Path, path: Path, channel: int, report: Reporter) -> Pa
     return write_fiji_tiff(path, counted(), "ZCYX", shape, dtype, spacing, names)
 
 
-def _layers(store: Path, channel: int) -> list[_Layer]:
+def _layers(store: Location, channel: int) -> list[_Layer]:
     classes = open_volume(store, "labels/classes")
     image = open_volume(store, "restored" if exists(store, "restored") else "")
     roles: dict[str, int] = classes.attributes.get("roles", {})

@@ -21,7 +21,7 @@ from tests.unit.respan_common.stores import (
     write_blocks,
 )
 
-from respan_common import drafts
+from respan_common import publication
 from respan_common.drafts import drafting, drafting_store
 from respan_common.errors import CancelledError, VolumeFormatError, VolumeNotFoundError
 from respan_common.events import Reporter, SilentReporter
@@ -151,7 +151,7 @@ def test_a_block_of_zeros_is_written_like_any_other(store):
 
 def crash_after(moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the process "die" once so many outputs have been moved."""
-    replace, count = drafts._replace, [0]
+    replace, count = publication._replace, [0]
 
     def dying(source: Path, target: Path) -> None:
         if count[0] == moves:
@@ -159,7 +159,7 @@ def crash_after(moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
         count[0] += 1
         replace(source, target)
 
-    monkeypatch.setattr(drafts, "_replace", dying)
+    monkeypatch.setattr(publication, "_replace", dying)
 
 
 @pytest.mark.parametrize("moves", [0, 1])
@@ -218,7 +218,7 @@ def test_a_crash_while_the_draft_is_deleted_does_not_leave_half_a_draft(store, m
         (folder / ".respan" / "publishing.json").unlink(missing_ok=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(drafts.shutil, "rmtree", dying)
+        patch.setattr(publication.shutil, "rmtree", dying)
         publish_labels(store, ramp((5, 30, 40)))
     shutil.rmtree(store / "labels")
     assert not publish_labels(store, ramp((5, 30, 40))).is_old

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from respan_common.buckets import BucketPath
 from respan_common.settings import Runtime, ServiceSettings, from_environment
 from respan_orchestrator.settings import OrchestratorSettings
 
@@ -110,3 +111,21 @@ def test_a_token_file_that_is_of_no_use_is_refused_in_one_line_without_the_token
     monkeypatch.setenv("RESPAN_TOKEN", "sesame")
     with pytest.raises(ValidationError, match="exclude each other"):
         ServiceSettings()
+
+
+def test_volumes_are_a_place_in_a_bucket_or_nothing(monkeypatch):
+    monkeypatch.setenv("RESPAN_VOLUMES", "s3://lab/My volumes/")
+    assert ServiceSettings().volumes == BucketPath("lab", "My volumes")
+    monkeypatch.setenv("RESPAN_VOLUMES", "")
+    assert ServiceSettings().volumes is None
+    monkeypatch.setenv("RESPAN_VOLUMES", "lab/volumes")
+    with pytest.raises(ValidationError, match="'lab/volumes' is not a place in a bucket"):
+        ServiceSettings()
+
+
+def test_unfinished_work_has_a_folder_in_the_users_cache_unless_one_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("RESPAN_SCRATCH", "")
+    assert ServiceSettings().scratch_folder == tmp_path / "respan" / "unfinished"
+    monkeypatch.setenv("RESPAN_SCRATCH", str(tmp_path / "disk"))
+    assert ServiceSettings().scratch_folder == tmp_path / "disk"

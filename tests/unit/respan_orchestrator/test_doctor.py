@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from respan_common.buckets import BucketPath
 from respan_orchestrator import doctor, service_checks
 from respan_orchestrator.findings import Finding
 from respan_orchestrator.settings import SERVICES, OrchestratorSettings
@@ -55,6 +56,17 @@ def segmentation(address: str) -> Finding:
 
 def test_a_machine_without_nvidia_smi_has_a_warning_and_no_problem(program: Path) -> None:
     assert doctor.gpu().state == "warning"
+
+
+def test_the_bucket_of_the_stores_is_looked_at_if_there_is_one(
+    bucket: BucketPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [found.state for found in doctor.object_store(OrchestratorSettings())] == ["ok"]
+    (found,) = doctor.object_store(OrchestratorSettings(volumes=BucketPath("nobodys", "")))
+    assert found.state == "problem"
+    assert "no bucket 'nobodys'" in found.text
+    monkeypatch.delenv("RESPAN_VOLUMES")
+    assert doctor.object_store(OrchestratorSettings()) == []
 
 
 def test_gpus_are_listed_with_memory_and_driver(program: Path) -> None:

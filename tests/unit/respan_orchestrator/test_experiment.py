@@ -127,3 +127,19 @@ def test_a_folder_that_cannot_be_written_is_refused_before_work_starts(tmp_path)
     assert os.listdir(tmp_path) == []
     with pytest.raises(InputError, match="cannot be written"):
         check_writable(Path("/proc/self"))
+
+
+def test_a_store_lies_beside_its_image_or_in_the_bucket_under_the_images_whole_path(
+    tmp_path, monkeypatch
+):
+    folder = touch(tmp_path / "My Exp", "A/cell1.tif", "B/cell1.tif")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.delenv("RESPAN_VOLUMES", raising=False)
+    stores = [part.images[0].store for part in scan_experiment(folder).sub_folders]
+    assert stores[0] == folder / "A" / "Zarr" / "cell1.ome.zarr"
+    monkeypatch.setenv("RESPAN_VOLUMES", "s3://lab/volumes")
+    stores = [part.images[0].store for part in scan_experiment(folder).sub_folders]
+    root = f"s3://lab/volumes{folder.resolve()}"
+    assert [str(store) for store in stores] == [f"{root}/{name}/cell1.ome.zarr" for name in "AB"]
+    through_link = scan_experiment(tmp_path / "link" / ".." / "My Exp").sub_folders
+    assert [part.images[0].store for part in through_link] == stores

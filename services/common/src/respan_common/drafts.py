@@ -10,9 +10,10 @@
                 draft.mark_done(f"classes {block.number}")
         return draft.publish(numbers={...})
 
-A draft lives in `<store>/.respan/partial/<stage>/`. A killed stage finds its finished blocks there
-again if its key is the same; another key wipes them. Publishing renames every output into the store
-and writes the completion record last. A crash between the renames is finished by the next attempt.
+A draft lives in `<store>/.respan/partial/<stage>/`; of a store in a bucket, on the scratch disk. A
+killed stage finds its finished blocks there again if its key is the same; another key wipes them.
+Publishing brings every output into the store and writes the completion record last. A crash in
+between is finished by the next attempt.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from respan_common import ngff
+from respan_common.buckets import Location
 from respan_common.errors import VolumeFormatError
 from respan_common.events import Reporter
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.locks import exclusive
 from respan_common.pieces import Pieces
+from respan_common.publication import intent_of, publish, workspace
 from respan_common.records import (
-    FOLDER,
     StageKey,
     StageRecord,
     is_intact,
     read_record,
-    record_path,
     take_inventory,
     write_text_durably,
 )
@@ -66,7 +67,7 @@ class _Group:
 class Draft:
     """Unfinished work of one stage on one image."""
 
-    store: Path
+    store: Location
     key: StageKey
     folder: Path
     finished: StageRecord | None
@@ -191,8 +192,8 @@ class Draft:
             seconds=round(time.monotonic() - self._started, 3),
             finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
-        write_text_durably(_intent_of(self.folder), record.model_dump_json(indent=1))
-        _move_into_place(self.store, self.folder, record, is_new_store=self.is_new_store)
+        write_text_durably(intent_of(self.folder), record.model_dump_json(indent=1))
+        publish(self.store, self.folder, record, is_new_store=self.is_new_store)
         return record
 
     def _files(self) -> list[str]:
@@ -214,7 +215,7 @@ class Draft:
 
 @contextmanager
 def drafting(
-    store: Path,
+    store: Location,
     key: StageKey,
     report: Reporter,
     meanwhile: Callable[[], None] = lambda: None,
@@ -228,11 +229,11 @@ def drafting(
         report.check()
         meanwhile()
 
-    with exclusive(store / FOLDER / f"{key.stage}.lock", wait):
+    with exclusive(workspace(store) / f"{key.stage}.lock", wait):
         yield _open_draft(store, key, draft_folder(store, key.stage), is_new_store=False)
 
 
-def finished_before(store: Path, key: StageKey) -> StageRecord | None:
+def finished_before(store: Location, key: StageKey) -> StageRecord | None:
     """The record, if this very work has been done before and its outputs are as they were.
 
     A look without the lock: None may also mean that another process is publishing just now.
@@ -243,19 +244,24 @@ def finished_before(store: Path, key: StageKey) -> StageRecord | None:
     return record.model_copy(update={"is_old": True})
 
 
-def draft_folder(store: Path, stage: str) -> Path:
+def draft_folder(store: Location, stage: str) -> Path:
     """Where a stage's unfinished work on a store lies."""
-    return store / FOLDER / "partial" / stage
+    return workspace(store) / "partial" / stage
 
 
 @contextmanager
-def drafting_store(store: Path, key: StageKey, report: Reporter) -> Iterator[Draft]:
+def drafting_store(store: Location, key: StageKey, report: Reporter) -> Iterator[Draft]:
     """Work that makes a whole new store; an older store of that name is replaced at the end."""
-    with exclusive(store.parent / f".{store.name}.lock", report.check):
-        yield _open_draft(store, key, store.parent / f".{store.name}.partial", is_new_store=True)
+    if isinstance(store, Path):  # the store itself is replaced, with all that is in it
+        lock = store.parent / f".{store.name}.lock"
+        folder = store.parent / f".{store.name}.partial"
+    else:
+        lock, folder = workspace(store) / f"{key.stage}.lock", draft_folder(store, key.stage)
+    with exclusive(lock, report.check):
+        yield _open_draft(store, key, folder, is_new_store=True)
 
 
-def _open_draft(store: Path, key: StageKey, folder: Path, *, is_new_store: bool) -> Draft:
+def _open_draft(store: Location, key: StageKey, folder: Path, *, is_new_store: bool) -> Draft:
     _finish_interrupted_publication(store, folder, key, is_new_store=is_new_store)
     if old := finished_before(store, key):
         return Draft(store, key, folder, finished=old, is_new_store=is_new_store)
@@ -294,69 +300,13 @@ def _finish(root: Path, name: str, group: _Group) -> None:
 
 
 def _finish_interrupted_publication(
-    store: Path, folder: Path, key: StageKey, *, is_new_store: bool
+    store: Location, folder: Path, key: StageKey, *, is_new_store: bool
 ) -> None:
-    intent = _intent_of(folder)
+    intent = intent_of(folder)
     if intent.is_file():
         record = StageRecord.model_validate_json(intent.read_text(encoding="utf-8"))
         if record.digest == key.digest:
-            _move_into_place(store, folder, record, is_new_store=is_new_store)
-
-
-def _move_into_place(store: Path, folder: Path, record: StageRecord, *, is_new_store: bool) -> None:
-    if is_new_store:
-        write_text_durably(record_path(folder, record.stage), record.model_dump_json(indent=1))
-        _list_members(folder)
-        _intent_of(folder).unlink(missing_ok=True)
-        _replace(folder, store)
-        return
-    _remove_outdated(store, record)
-    record_path(store, record.stage).unlink(missing_ok=True)
-    for output in record.outputs:
-        if (folder / output).exists():  # else an interrupted attempt has moved it already
-            _replace(folder / output, store / output)
-    _list_members(store)
-    write_text_durably(record_path(store, record.stage), record.model_dump_json(indent=1))
-    Pieces(folder).marker.unlink(missing_ok=True)  # first: half a draft is no draft
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_outdated(store: Path, record: StageRecord) -> None:
-    """Remove what the stage published the last time and does not publish any more."""
-    old = read_record(store, record.stage)
-    for output in set(old.outputs) - set(record.outputs) if old is not None else ():
-        target = store / output
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-
-
-def _replace(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    trash = target.with_name(f".{target.name}.old")
-    if target.is_dir():
-        shutil.rmtree(trash, ignore_errors=True)
-        target.rename(trash)
-    source.replace(target)
-    shutil.rmtree(trash, ignore_errors=True)  # an interrupted attempt may have left one, too
-
-
-def _list_members(store: Path) -> None:
-    """Have the groups of labels and of tables list what is in them."""
-    for group, attributes_of in (
-        ("labels", ngff.labels_group_attributes),
-        ("tables", ngff.tables_group_attributes),
-    ):
-        if not (store / group).is_dir():
-            continue
-        with exclusive(store / FOLDER / f"{group}.lock", lambda: None):
-            names = [path.parent.name for path in (store / group).glob("[!.]*/zarr.json")]
-            write_group_attributes(store / group, attributes_of(names))
-
-
-def _intent_of(folder: Path) -> Path:
-    return folder / FOLDER / "publishing.json"
+            publish(store, folder, record, is_new_store=is_new_store)
 
 
 def _windows(folder: Path, level: int) -> list[tuple[float, float]]:

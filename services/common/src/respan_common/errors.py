@@ -8,6 +8,7 @@ An error says whose fault it is; `serving` decides which gRPC status that is:
     │   └── ModelError        ... of a model folder that cannot do it
     ├── VolumeNotFoundError   nothing is stored at that URI
     ├── VolumeFormatError     something is stored, but it breaks its format's contract
+    ├── StorageError          the object store is away, or refuses
     ├── CapacityError         the request is too large for this machine
     │   └── BusyError         ... for now: the same request may succeed later
     └── CancelledError        the caller went away or asked to stop
@@ -41,6 +42,10 @@ class VolumeNotFoundError(RespanError):
 
 class VolumeFormatError(RespanError):
     """Something is stored there, but it breaks its format's contract."""
+
+
+class StorageError(RespanError):
+    """The object store is away, or refuses what it is asked for."""
 
 
 class CapacityError(RespanError):

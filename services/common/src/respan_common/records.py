@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from respan_common import __version__
+from respan_common.buckets import BucketPath, Location
 from respan_common.errors import VolumeFormatError
 
 FOLDER = ".respan"
-"""Folder in a store that holds records, locks and unfinished work."""
+"""Folder in a store that holds records, and on a file system also locks and unfinished work."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ class StageRecord(BaseModel):
     """Whether this record was found, rather than written by the present attempt."""
 
 
-def record_path(store: Path, stage: str) -> Path:
+def record_path(store: Location, stage: str) -> Location:
     """Where a stage's record lies."""
     return store / FOLDER / f"{stage}.json"
 
 
-def read_record(store: Path, stage: str) -> StageRecord | None:
+def read_record(store: Location, stage: str) -> StageRecord | None:
     """A stage's record, or None if the stage has not finished."""
     path = record_path(store, stage)
     try:
@@ -98,17 +99,20 @@ def read_record(store: Path, stage: str) -> StageRecord | None:
         ) from error
 
 
-def record_of(store: Path, output: str) -> StageRecord | None:
+def record_of(store: Location, output: str) -> StageRecord | None:
     """The record that vouches for a group or file of a store, or None."""
-    for path in sorted((store / FOLDER).glob("*.json")):
-        record = read_record(store, path.stem)
+    for stage in sorted(path.stem for path in (store / FOLDER).glob("*.json")):
+        record = read_record(store, stage)
         if record is not None and output in record.outputs:
             return record
     return None
 
 
-def write_text_durably(path: Path, text: str) -> None:
+def write_text_durably(path: Location, text: str) -> None:
     """Write a small file so that a crash leaves either the old or the new one, never a part."""
+    if isinstance(path, BucketPath):
+        path.write_bytes(text.encode())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
@@ -119,16 +123,14 @@ def write_text_durably(path: Path, text: str) -> None:
 
 
 def take_inventory(
-    store: Path, output: str, shape: tuple[int, ...] = (), dtype: str = ""
+    folder: Path, output: str, shape: tuple[int, ...] = (), dtype: str = ""
 ) -> Inventory:
-    """Count the files of a published group (or a single file) and their bytes."""
-    files = list(_files_of(store, output))
-    return Inventory(
-        files=len(files), bytes=sum(path.stat().st_size for path in files), shape=shape, dtype=dtype
-    )
+    """Count the files of a group (or a single file) that is to be published, and their bytes."""
+    sizes = _sizes(folder, output)
+    return Inventory(files=len(sizes), bytes=sum(sizes), shape=shape, dtype=dtype)
 
 
-def verify(store: Path, output: str, record: StageRecord) -> None:
+def verify(store: Location, output: str, record: StageRecord) -> None:
     """Compare a published output with its record's inventory.
 
     Raises
@@ -137,29 +139,57 @@ def verify(store: Path, output: str, record: StageRecord) -> None:
         If files are missing, were added or changed their size: a missing chunk would otherwise
         read as background.
     """
+    _compare(store, output, record, _sizes(store, output))
+
+
+def is_intact(store: Location, record: StageRecord) -> bool:
+    """Whether every output of a record is still as it was published."""
+    # One list of a bucket is quicker than a question for each of a thousand meshes.
+    listed = store.files() if isinstance(store, BucketPath) else None
+    try:
+        for output in record.outputs:
+            _compare(store, output, record, _sizes(store, output, listed))
+    except VolumeFormatError:
+        return False
+    return True
+
+
+def _compare(store: Location, output: str, record: StageRecord, sizes: list[int]) -> None:
     promised = record.outputs[output]
     if promised.shape and not (store / output / "zarr.json").is_file():
         raise VolumeFormatError(
             f"'{output or 'the raw image'}' of {store} has lost its metadata (zarr.json); "
             f"delete {record_path(store, record.stage)} to redo it"
         )
-    found = take_inventory(store, output)
-    if (found.files, found.bytes) != (promised.files, promised.bytes):
+    if (len(sizes), sum(sizes)) != (promised.files, promised.bytes):
         raise VolumeFormatError(
-            f"'{output or 'the raw image'}' of {store} is damaged: {found.files} files with "
-            f"{found.bytes} bytes, but {promised.files} with {promised.bytes} were written; "
+            f"'{output or 'the raw image'}' of {store} is damaged: {len(sizes)} files with "
+            f"{sum(sizes)} bytes, but {promised.files} with {promised.bytes} were written; "
             f"delete {record_path(store, record.stage)} to redo it"
         )
 
 
-def is_intact(store: Path, record: StageRecord) -> bool:
-    """Whether every output of a record is still as it was published."""
-    try:
-        for output in record.outputs:
-            verify(store, output, record)
-    except VolumeFormatError:
-        return False
-    return True
+def _sizes(store: Location, output: str, listed: Mapping[str, int] | None = None) -> list[int]:
+    """Bytes of each file of an output; `listed` is what the store holds, if that is known."""
+    if isinstance(store, BucketPath):
+        found = listed if listed is not None else _listed(store, output)
+        return [size for name, size in found.items() if _counts(name, output)]
+    return [path.stat().st_size for path in _files_of(store, output)]
+
+
+def _listed(store: BucketPath, output: str) -> dict[str, int]:
+    target = store / output
+    found = {f"{output}/{name}".lstrip("/"): size for name, size in target.files().items()}
+    size = target.size() if output and not found else None
+    return found if size is None else {output: size}
+
+
+def _counts(name: str, output: str) -> bool:
+    """Whether a file of a store belongs to an output, as `_files_of` finds them."""
+    if name == output:
+        return True
+    level, _, rest = name.removeprefix(f"{output}/" if output else "").partition("/")
+    return (not output or name.startswith(f"{output}/")) and level[:1].isdigit() and bool(rest)
 
 
 def _files_of(store: Path, output: str) -> list[Path]:

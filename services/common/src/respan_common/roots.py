@@ -1,4 +1,4 @@
-"""Which folders a request may name."""
+"""Which folders and buckets a request may name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
+from respan_common.buckets import BucketPath, Location, is_bucket_uri
 from respan_common.errors import InputError
 
 
@@ -37,6 +38,30 @@ def resolve(uri: str, roots: Sequence[Path], what: str = "uri") -> Path:
     raise InputError(
         f"{what} '{uri}' lies outside the folders that this service may open ({_listed(roots)}); "
         "move it there or add its folder to RESPAN_DATA_ROOTS or RESPAN_MODEL_ROOTS"
+    )
+
+
+def resolve_store(
+    uri: str, roots: Sequence[Path], volumes: BucketPath | None, what: str = "uri"
+) -> Location:
+    """Store that a request names: below one of the folders, or in the bucket's folder.
+
+    Raises
+    ------
+    InputError
+        If it lies anywhere else.
+    """
+    if not is_bucket_uri(uri):
+        return resolve(uri, roots, what)
+    try:
+        place = BucketPath.parse(uri)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+    if volumes is not None and place != volumes and place.is_relative_to(volumes):
+        return place
+    raise InputError(
+        f"{what} '{uri}' lies outside what this service may open in buckets "
+        f"({volumes or 'nothing'}); set RESPAN_VOLUMES, in services and orchestrator alike"
     )
 
 

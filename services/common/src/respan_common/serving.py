@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from respan.v1 import stage_pb2 as pb
 from respan_common import __version__, startup, tracing
+from respan_common.buckets import Location
 from respan_common.errors import (
     RETRY_AFTER,
     BusyError,
@@ -31,13 +32,14 @@ from respan_common.errors import (
     CapacityError,
     InputError,
     RespanError,
+    StorageError,
     VolumeFormatError,
     VolumeNotFoundError,
 )
 from respan_common.events import Accepted, Event, Progress, StageResult
 from respan_common.logs import configure_logging
 from respan_common.metrics import ServiceMetrics
-from respan_common.roots import resolve
+from respan_common.roots import resolve, resolve_store
 from respan_common.settings import ServiceSettings
 from respan_common.watching import Watch, heard
 from respan_common.worker import Stage, StageWorker, WorkerLostError
@@ -48,6 +50,7 @@ STATUS_OF: dict[type[RespanError], grpc.StatusCode] = {
     InputError: grpc.StatusCode.INVALID_ARGUMENT,
     VolumeNotFoundError: grpc.StatusCode.NOT_FOUND,
     VolumeFormatError: grpc.StatusCode.FAILED_PRECONDITION,
+    StorageError: grpc.StatusCode.FAILED_PRECONDITION,
     CapacityError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     CancelledError: grpc.StatusCode.CANCELLED,
     # The only status that is retried: the same request resumes at the first unfinished block.
@@ -119,9 +122,13 @@ class StageHost:
             heard(event)
             yield to_message(event)
 
-    def data_path(self, uri: str, what: str = "volume.uri") -> Path:
+    def data_path(self, uri: str, what: str) -> Path:
         """Path under one of the data roots."""
         return resolve(uri, self.settings.data_roots, what)
+
+    def store(self, uri: str, what: str = "volume.uri") -> Location:
+        """Store under one of the data roots, or in the bucket."""
+        return resolve_store(uri, self.settings.data_roots, self.settings.volumes, what)
 
     def model_path(self, uri: str, what: str = "params.model") -> Path:
         """Path under one of the model roots or data roots."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,6 +22,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from respan_common.buckets import BucketPath
+from respan_common.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
 Roots = Annotated[list[Path], NoDecode]
@@ -69,6 +73,37 @@ class WithToken(BaseSettings):
         return values | {"token": token}
 
 
+def _bucket_path(value: object) -> object:
+    try:
+        return (BucketPath.parse(value) if value else None) if isinstance(value, str) else value
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+class StoreSettings(BaseSettings):
+    """Where the images' stores are."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RESPAN_", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    volumes: Annotated[BucketPath | None, NoDecode, BeforeValidator(_bucket_path)] = None
+    """s3://bucket/folder that holds the images' stores; absent: they lie beside the images."""
+    scratch: Path | None = None
+    """Folder for unfinished work on stores in a bucket; absent: one in the user's cache."""
+
+    @property
+    def scratch_folder(self) -> Path:
+        """The folder for unfinished work."""
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return self.scratch or Path(cache) / "respan" / "unfinished"
+
+    @field_validator("scratch", mode="before")
+    @classmethod
+    def _no_scratch(cls, value: object) -> object:
+        return value or None  # compose files pass an empty variable on
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What a stage may use of its machine."""
@@ -87,7 +122,7 @@ class Runtime:
         return self.threads or len(os.sched_getaffinity(0))
 
 
-class ServiceSettings(WithToken):
+class ServiceSettings(StoreSettings, WithToken):
     """Settings of one service."""
 
     host: str = "127.0.0.1"

@@ -20,7 +20,13 @@ from zarr.codecs import BloscCodec
 
 from respan_common import ngff
 from respan_common.blocks import grid
-from respan_common.errors import InputError, VolumeFormatError, VolumeNotFoundError
+from respan_common.buckets import BucketPath, Location
+from respan_common.errors import (
+    InputError,
+    StorageError,
+    VolumeFormatError,
+    VolumeNotFoundError,
+)
 from respan_common.geometry import Box, VoxelSpacing, Zyx, whole
 from respan_common.records import record_of, verify
 
@@ -29,13 +35,17 @@ from respan_common.records import record_of, verify
 _CHUNK: Zyx = (32, 128, 128)
 _CHUNKS_PER_SHARD: Zyx = (2, 4, 4)
 _CACHE_BYTES = 32 * 2**20
+# As long as it takes a server to start over; the default, many minutes, seems to hang.
+_S3_RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "10s"}
+_AWAY = ("UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED", "ABORTED")
+"""How tensorstore's errors begin that say nothing of the data."""
 
 
 @dataclass(frozen=True)
 class Volume:
     """One level of a published image or label image."""
 
-    store: Path
+    store: Location
     group: str
     level: int
     digest: str
@@ -94,6 +104,8 @@ class Volume:
             If there is no such channel.
         VolumeFormatError
             If a shard does not decode (its checksum is wrong, say).
+        StorageError
+            If it lies in a bucket that is away.
         """
         if not 1 <= channel <= self.channels:
             raise InputError(
@@ -105,12 +117,13 @@ class Volume:
         try:
             return np.asarray(selected.read().result())
         except ValueError as error:
+            _raise_if_away(self.store, error)
             raise VolumeFormatError(
                 f"'{self.group or 'the raw image'}' of {self.store} is damaged: {error}"
             ) from error
 
 
-def open_volume(store: Path, group: str = "", level: int = 0) -> Volume:
+def open_volume(store: Location, group: str = "", level: int = 0) -> Volume:
     """Open a published image ("" is the raw one) or label image that agrees with its record.
 
     Raises
@@ -167,7 +180,7 @@ def open_foreign_array(folder: Path) -> ForeignArray:
     raise VolumeFormatError(f"{folder} is not an OME-Zarr image: it has no array called 0")
 
 
-def exists(store: Path, group: str) -> bool:
+def exists(store: Location, group: str) -> bool:
     """Whether a group has been published."""
     return store.is_dir() and record_of(store, group) is not None
 
@@ -290,11 +303,16 @@ def read_level(folder: Path, level: int) -> NDArray[Any]:
 
 def write_group_attributes(folder: Path, attributes: dict[str, Any]) -> None:
     """Create a Zarr v3 group at `folder`, or replace its attributes."""
-    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "zarr.json.tmp"
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.write_text(group_json(attributes), encoding="utf-8")
     temporary.replace(folder / "zarr.json")
+
+
+def group_json(attributes: dict[str, Any]) -> str:
+    """Content of a Zarr v3 group's zarr.json."""
+    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(content, indent=1)
 
 
 def shard_files(shape: Sequence[int]) -> int:
@@ -304,7 +322,12 @@ def shard_files(shape: Sequence[int]) -> int:
     return channels * len(grid((z, y, x), shard_shape((z, y, x))))
 
 
-def _read_attributes(folder: Path) -> dict[str, Any]:
+def _raise_if_away(place: Location, error: Exception) -> None:
+    if isinstance(place, BucketPath) and str(error).startswith(_AWAY):
+        raise StorageError(f"{place} cannot be read now (AWS_ENDPOINT_URL): {error}") from error
+
+
+def _read_attributes(folder: Location) -> dict[str, Any]:
     try:
         content = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -317,14 +340,25 @@ def _read_attributes(folder: Path) -> dict[str, Any]:
 @cache
 def _context() -> Any:
     """One pool of decoded chunks per process, however many arrays are open."""
-    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+    return tensorstore.Context(
+        {
+            "cache_pool": {"total_bytes_limit": _CACHE_BYTES},
+            "s3_request_retries": _S3_RETRIES,
+        }
+    )
 
 
-def _open_for_reading(folder: Path, driver: str = "zarr3") -> Any:
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{folder}/"}}
+def _open_for_reading(folder: Location, driver: str = "zarr3") -> Any:
+    spec: dict[str, Any] = {"driver": driver}
+    if isinstance(folder, BucketPath):
+        # An object may go while it is read, and would else pass for background.
+        spec |= {"kvstore": folder.kvstore(), "fill_missing_data_reads": False}
+    else:
+        spec["kvstore"] = {"driver": "file", "path": f"{folder}/"}
     try:
         return tensorstore.open(spec, context=_context(), read=True, open=True).result()
     except (ValueError, OSError) as error:
+        _raise_if_away(folder, error)
         raise VolumeFormatError(f"{folder} cannot be opened as a Zarr array: {error}") from error
 
 

@@ -43,7 +43,7 @@ class QuantificationServicer(rpc.QuantificationServiceServicer):
                 "raw image: leave it empty"
             )
         return QuantificationJob(
-            self._host.data_path(request.volume.uri),
+            self._host.store(request.volume.uri),
             from_proto(request.params, QuantificationParams),
             self._host.settings.runtime,
         )

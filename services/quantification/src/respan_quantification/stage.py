@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
+from respan_common.buckets import Location
 from respan_common.drafts import Draft, drafting, finished_before
 from respan_common.errors import InputError, VolumeFormatError
 from respan_common.events import Accepted, Reporter
@@ -41,7 +41,7 @@ DISTANCE_MAPS = ("to dendrite", "along dendrite")
 class QuantificationJob:
     """One request, with its path resolved."""
 
-    store: Path
+    store: Location
     params: QuantificationParams
     runtime: Runtime = field(default_factory=Runtime)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from respan_common.buckets import Location
 from respan_common.drafts import draft_folder
 from respan_common.events import Reporter
 from respan_common.geometry import Box, VoxelSpacing, Zyx
@@ -56,7 +57,7 @@ _POLL_S = 0.2
 class Site:
     """All that a process must know to work on any piece of one image."""
 
-    store: Path
+    store: Location
     digest: str
     """Digest of the work's key."""
     params: QuantificationParams

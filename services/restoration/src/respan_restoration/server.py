@@ -56,4 +56,4 @@ class RestorationServicer(rpc.RestorationServiceServicer):
         resolved = params.model_copy(
             update={"care_models": care_models, "axial_model": axial_model}
         )
-        return RestorationJob(host.data_path(request.volume.uri), resolved, host.settings.runtime)
+        return RestorationJob(host.store(request.volume.uri), resolved, host.settings.runtime)

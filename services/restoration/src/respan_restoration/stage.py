@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.blocks import grid
+from respan_common.buckets import Location
 from respan_common.drafts import Draft, drafting, finished_before
 from respan_common.errors import InputError
 from respan_common.events import Accepted, Reporter
@@ -44,7 +45,7 @@ _SCRATCH_BLOCK: Zyx = (64, 512, 512)
 class RestorationJob:
     """One request, with its paths resolved."""
 
-    store: Path
+    store: Location
     params: RestorationParams
     runtime: Runtime = field(default_factory=Runtime)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from respan_common.buckets import Location
 from respan_common.errors import ModelError
 from respan_common.geometry import Box
 from respan_common.model_folders import ModelFolder
@@ -16,7 +17,7 @@ from respan_common.settings import Runtime
 class SegmentationJob:
     """One image to segment."""
 
-    store: Path
+    store: Location
     group: str
     """Image group: empty for the raw image, "restored" for the restored one."""
     model: Path

@@ -47,7 +47,7 @@ class SegmentationServicer(rpc.SegmentationServiceServicer):
         if params.refinement_model:
             refiner = self._host.model_path(params.refinement_model, "params.refinement_model")
         return SegmentationJob(
-            store=self._host.data_path(request.volume.uri),
+            store=self._host.store(request.volume.uri),
             group=request.volume.group,
             model=self._host.model_path(params.model),
             params=params,

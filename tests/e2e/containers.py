@@ -73,9 +73,9 @@ class Stack:
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
         )
 
-    def up(self, *, files: str = "", **variables: str) -> None:
+    def up(self, *options: str, files: str = "", **variables: str) -> None:
         """Start what does not run, from the images that are there, and wait until all is well."""
-        arguments = ("up", "--detach", "--no-build", "--wait")
+        arguments = ("up", "--detach", "--no-build", "--wait", *options)
         self.compose(*arguments, files=files, timeout=600, **variables)
 
     def config(self, files: str = "") -> dict[str, Any]:

@@ -114,6 +114,37 @@ def test_the_next_start_of_the_containers_finds_everything_done(stack, analyzed)
     assert '"status": "skipped"' in answer
 
 
+def segmentations(stack: Stack, container: str) -> int:
+    """Images that a container of the segmentation has done, by its own count."""
+    page = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+    lines = stack.docker("exec", container, "python", "-c", page).splitlines()
+    done = [line for line in lines if line.startswith("respan_requests_total{")]
+    return sum(int(float(line.split()[-1])) for line in done if 'method="Segment"' in line)
+
+
+def test_two_containers_of_a_stage_share_an_experiment(stack, analyzed, phantom, expected):
+    folder = write_experiment(stack.data / "Shared", phantom, OWNER)
+    for name in ("second", "third"):
+        copy = folder / "Animal_A" / f"{name}.tif"
+        shutil.copyfile(phantom, copy)
+        os.chown(copy, OWNER, -1)
+    stack.up("--scale", "segmentation=2")
+    try:
+        run = stack.order("analyze", {"experiment": "/data/Shared", "model": MODEL})
+        eventually(lambda: stack.state_of(run) in FINAL, "the end of the run", 900)
+        assert stack.state_of(run) == "COMPLETED"
+        containers = stack.compose("ps", "--quiet", "segmentation").split()
+        done = [segmentations(stack, container) for container in containers]
+        assert sum(done) == 3
+        assert min(done) == 1
+    finally:
+        stack.up("--scale", "segmentation=1")
+    tables = tables_of(folder)
+    own = {name: text for name, text in expected.items() if f"/{IMAGE}_" in name}
+    assert len(own) > 5
+    assert {name: tables[name] for name in own} == own
+
+
 def test_respan_on_the_host_uses_the_containers(stack, private, phantom, expected):
     folder = write_experiment(stack.data / "FromHost", phantom)
     # Host and containers write into the same stores, so they must be the same person.

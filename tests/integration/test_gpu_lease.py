@@ -184,8 +184,8 @@ def test_a_worker_tells_whether_it_holds_the_gpu_and_how_long_it_waited(machine)
 
 def test_a_lease_folder_that_cannot_be_used_is_named(machine, tmp_path_factory):
     no_folder = machine.parent / "file"
-    no_folder.write_text("")
     with service_on(no_folder, tmp_path_factory) as service, service.stub() as stub:
+        no_folder.write_text("")  # afterwards: a service does not even start with it
         with pytest.raises(grpc.RpcError) as refused:
             list(stub.Segment(service.request("gpu", "segmentation 0"), timeout=60))
         assert str(no_folder) in refused.value.details()

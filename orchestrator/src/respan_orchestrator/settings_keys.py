@@ -199,7 +199,8 @@ KEYS: dict[str, dict[str, Key]] = {
         ),
         "GPU_block_size": _unused("block sizes follow from the memory that is there"),
         "erode_shape": _unused(
-            "touching spines are split at their waist; `Quantification: spine_splitting` decides"
+            "touching spines are split at their waist or where the image darkens; "
+            "`Quantification: spine_splitting` decides"
         ),
         "validation_scale": _unused("RESPAN itself does not use it"),
         "validation_jpeg_comp": _unused("RESPAN itself does not use it; TIFFs are lossless"),

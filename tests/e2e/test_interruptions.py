@@ -78,6 +78,7 @@ def test_a_stopped_run_ends_within_seconds_with_all_that_it_started(
     assert all_gone(started, 5)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_end_well(alone, model, make_experiment, reference, tmp_path):
     experiment = make_experiment(tmp_path / "MyExperiment")
     fresh = CommandLine(alone.environment | {"PREFECT_HOME": str(tmp_path / "prefect")})

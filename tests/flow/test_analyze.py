@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from tests.flow.fake_services import FakeServices
+from tests.integration.servers import becomes_true
 
 from respan_common.errors import InputError, ModelError
 from respan_orchestrator import flow_server
@@ -123,7 +124,12 @@ def test_a_stage_takes_a_slot_of_the_gpu_if_its_service_has_one(
     set_gpu_limit(1)
     services.device = device
     taken: list[int] = []
-    services.when_called = lambda stage: taken.append(gpu_slots_taken())
+
+    def look(_: str) -> None:  # what the server answers may be a moment old
+        becomes_true(lambda: gpu_slots_taken() == slots[len(taken)], 5)
+        taken.append(gpu_slots_taken())
+
+    services.when_called = look
     outcome = outcome_of(experiment, only=["cell1"])
     assert status_by_name(outcome)["cell1"] == "done"
     assert services.stages_of("cell1") == ["segment", "quantify"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -92,7 +92,8 @@ class Watch(grpc.ServerInterceptor):
         self, behavior: Callable[..., Iterator[Any]], method: str, metadata: Mapping[str, Any]
     ) -> Callable[..., Iterator[Any]]:
         def watched(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._watching(method, metadata, context):
+            span = _span(method, metadata)
+            with self._watching(method, metadata, context, span):
                 yield from behavior(request, context)
 
         return watched
@@ -101,23 +102,23 @@ class Watch(grpc.ServerInterceptor):
         self, behavior: Callable[..., Any], method: str, metadata: Mapping[str, Any]
     ) -> Callable[..., Any]:
         def watched(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._watching(method, metadata, context):
+            # A question, such as who is least busy, is no part of an image's work: no span.
+            with self._watching(method, metadata, context, nullcontext(tracing.Traced())):
                 return behavior(request, context)
 
         return watched
 
     @contextmanager
     def _watching(
-        self, method: str, metadata: Mapping[str, Any], context: grpc.ServicerContext
+        self,
+        method: str,
+        metadata: Mapping[str, Any],
+        context: grpc.ServicerContext,
+        span: AbstractContextManager[tracing.Traced],
     ) -> Iterator[None]:
         names = call_context.from_header(metadata.get(call_context.HEADER))
-        parent = str(metadata.get(tracing.HEADER, ""))
-        attributes = {f"respan__{name}": value for name, value in names.items()}
         started, status = time.monotonic(), "CANCELLED"
-        with (
-            call_context.concerning(**names),
-            tracing.span(method.lstrip("/"), parent, serves=True, **attributes) as traced,
-        ):
+        with call_context.concerning(**names), span as traced:
             before, call = _calls.get(), _Call(self._metrics.counting(), traced)
             _calls.set(call)
             try:
@@ -135,3 +136,11 @@ class Watch(grpc.ServerInterceptor):
                     traced.fail(str(context.details() or status))  # type: ignore[attr-defined]
                 name = self._methods.get(method, _OTHER)
                 self._metrics.ended(name, status, time.monotonic() - started)
+
+
+def _span(method: str, metadata: Mapping[str, Any]) -> AbstractContextManager[tracing.Traced]:
+    """Span of a stage's call, within its caller's."""
+    names = call_context.from_header(metadata.get(call_context.HEADER))
+    attributes = {f"respan__{name}": value for name, value in names.items()}
+    parent = str(metadata.get(tracing.HEADER, ""))
+    return tracing.span(method.lstrip("/"), parent, serves=True, **attributes)

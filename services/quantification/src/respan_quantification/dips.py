@@ -6,7 +6,6 @@ waist need not be left, but a dip of the light is, or nobody would see two spine
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from respan_common.geometry import VoxelSpacing
+from respan_common.saddles import HALF_OF_26, Saddles, keep_brightest, renamed
 from respan_quantification.classes import Mask
 from respan_quantification.objects import Labels, components
 
@@ -31,12 +31,7 @@ EVEN = 1e-4
 _MOST_PEAKS = 64
 """A component with more is no cluster of spines, but noise or a cell."""
 
-_HALF_OF_26 = [shift for shift in itertools.product((-1, 0, 1), repeat=3) if shift > (0, 0, 0)]
-
 _FULL = np.ones((3, 3, 3), dtype=bool)
-
-Saddles = dict[tuple[int, int], float]
-"""Of two parts that touch, the lower number first: the brightest place to step across."""
 
 
 def split_at_dips(mask: Mask, grey: NDArray[Any], spacing: VoxelSpacing, smallest: float) -> Labels:
@@ -109,31 +104,19 @@ def _merged(
         kept, gone = pair
         owner[owner == gone] = kept
         peaks[kept], sizes[kept] = max(peaks[list(pair)]), sizes[kept] + sizes[gone]
-        saddles = _renamed(saddles, gone, kept)
+        saddles = renamed(saddles, gone, kept)
     numbers = np.unique(owner[1:])
     return np.asarray(np.searchsorted(numbers, owner)[parts] + 1, np.uint32) * (parts > 0)
 
 
 def _saddles(parts: Labels, light: NDArray[np.float32]) -> Saddles:
     found: Saddles = {}
-    for shift in _HALF_OF_26:
+    for shift in HALF_OF_26:
         pairs = list(zip(shift, parts.shape, strict=True))
         here = tuple(slice(max(-s, 0), min(n - s, n)) for s, n in pairs)
         there = tuple(slice(max(s, 0), min(n + s, n)) for s, n in pairs)
         one, other = parts[here], parts[there]
         touch = (one != other) & (one > 0) & (other > 0)
         lower = np.minimum(light[here], light[there])[touch]
-        for a, b, value in zip(one[touch], other[touch], lower, strict=True):
-            pair = (int(min(a, b)), int(max(a, b)))
-            found[pair] = max(found.get(pair, -np.inf), float(value))
+        keep_brightest(found, zip(one[touch], other[touch], lower, strict=True))
     return found
-
-
-def _renamed(saddles: Saddles, old: int, new: int) -> Saddles:
-    kept: Saddles = {}
-    for pair, value in saddles.items():
-        one, other = (new if number == old else number for number in pair)
-        if one != other:
-            key = (min(one, other), max(one, other))
-            kept[key] = max(kept.get(key, -np.inf), value)
-    return kept

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from respan_common import gpus
-from respan_common.devices import torch_device
+from respan_common.devices import half_precision, torch_device
 from respan_common.errors import CapacityError
 from respan_common.settings import Runtime
 
@@ -38,3 +38,12 @@ def test_an_old_driver_is_not_passed_over_in_silence(old_driver, caplog):
     caplog.clear()
     assert torch_device(Runtime("cpu", 1)) == torch.device("cpu")
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("instructions", "dtype"), [("AVX512", torch.bfloat16), ("AVX2", None), ("DEFAULT", None)]
+)
+def test_a_processor_multiplies_in_half_precision_only_if_it_can(monkeypatch, instructions, dtype):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert half_precision("cpu") == dtype
+    assert half_precision("cuda") == torch.float16

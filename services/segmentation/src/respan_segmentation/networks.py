@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from respan_common.devices import half_precision
 from respan_common.errors import CapacityError
 
 Predict = Callable[[Iterable[torch.Tensor]], Iterator[torch.Tensor]]
@@ -47,7 +48,8 @@ class BatchedNetwork:
     ) -> None:
         first = network.to(devices[0]).to(memory_format=_layout(network))  # type: ignore[call-overload]
         self._copies = [first, *(copy.deepcopy(first).to(device) for device in devices[1:])]
-        self._devices, self._half, self.batch = devices, half, batch
+        self._devices, self.batch = devices, batch
+        self._dtype = half_precision(devices[0].type) if half else None
 
     def stream(self, windows: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Scores of one window after the other.
@@ -73,9 +75,10 @@ class BatchedNetwork:
         # Always a whole batch: a window's result must not depend on its company.
         full = [*windows, *([windows[-1]] * (self.batch - len(windows)))]
         patches = torch.stack(full)
-        kind = self._devices[0].type
-        dtype = torch.float16 if kind == "cuda" else torch.bfloat16
-        with torch.inference_mode(), torch.autocast(kind, dtype=dtype, enabled=self._half):
+        halved = torch.autocast(
+            self._devices[0].type, dtype=self._dtype, enabled=self._dtype is not None
+        )
+        with torch.inference_mode(), halved:
             parts = [
                 own(part.to(device, non_blocking=True))
                 for own, part, device in zip(

@@ -14,6 +14,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from numpy.typing import NDArray
 
+from respan_common.devices import half_precision
 from respan_training.nnunet_plan import CONFIGURATION
 
 STEP = 0.75
@@ -63,7 +64,8 @@ def probabilities(
 ) -> NDArray[np.float32]:
     """Probability of every class: (c, z, y, x) for a standardized image (z, y, x).
 
-    Windows overlap by a quarter and count most in their middle. Multiplies in bfloat16.
+    Windows overlap by a quarter and count most in their middle. Multiplies in bfloat16 where
+    the processor has instructions for that.
     """
     short = [max(size - have, 0) for size, have in zip(patch, image.shape, strict=True)]
     padded = np.pad(image, [(0, more) for more in short])
@@ -84,7 +86,8 @@ def probabilities(
 
 def _logits(network: torch.nn.Module, window: NDArray[np.float32]) -> NDArray[np.float32]:
     given = torch.from_numpy(np.ascontiguousarray(window[None, None]))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    dtype = half_precision("cpu")
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
         answer: torch.Tensor = network(given)[0]
     return np.asarray(answer.float().numpy())
 

@@ -29,6 +29,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from respan_common.devices import half_precision
 from respan_training.nnunet_plan import CONFIGURATION
 from respan_training.weight_average import WeightAverage
 
@@ -92,16 +93,19 @@ class Trainer(nnUNetTrainer):  # type: ignore[misc]
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step of the optimizer."""
-        mixed = self.mixed_precision and self.device.type == "cpu"
-        outcome: dict[str, Any] = self._mixed_step(batch) if mixed else super().train_step(batch)
+        on_processor = self.mixed_precision and self.device.type == "cpu"
+        dtype = half_precision("cpu") if on_processor else None
+        outcome: dict[str, Any] = (
+            super().train_step(batch) if dtype is None else self._mixed_step(batch, dtype)
+        )
         if self.average is not None:
             self.average.update(self.network)
         return outcome
 
-    def _mixed_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _mixed_step(self, batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
         """nnU-Net's step, in bfloat16 but for the loss; its range needs no scaling of gradients."""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype):
             output = self.network(batch["data"])
         whole = [part.float() for part in output] if isinstance(output, list) else output.float()
         loss = self.loss(whole, batch["target"])

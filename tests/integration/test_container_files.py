@@ -11,12 +11,27 @@ from typing import Any
 import pytest
 import yaml
 
+from respan_common.settings import ServiceSettings
+from respan_orchestrator.settings import OrchestratorSettings
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 OVERRIDES = sorted(path.name for path in DEPLOY.glob("compose.*.yaml"))
 PYTHON_SERVICES = ("restoration", "segmentation", "quantification", "training", "worker", "prefect")
 STAGES = PYTHON_SERVICES[:4]
+SHARED_DISK = "containers of one machine share /data"
+CHILD = "for processes that `respan` starts"
+NOT_FOR_COMPOSE = {
+    "RESPAN_VOLUMES": SHARED_DISK,
+    "RESPAN_SCRATCH": SHARED_DISK,
+    "RESPAN_PORT_FILE": CHILD,
+    "RESPAN_ENDS_WITH_INPUT": CHILD,
+    "RESPAN_GRACE_S": "Compose's own stop_grace_period would have to follow it",
+    "RESPAN_GPU_LEASE_FOLDER": "stages with a GPU have it, by a test of its own",
+    "RESPAN_GPU_WAIT_S": "likewise",
+}
+"""Settings that a container keeps as they are, with the reason."""
 
 
 class ComposeLoader(yaml.SafeLoader):
@@ -40,6 +55,16 @@ def services() -> dict[str, Any]:
 def images(services: dict[str, Any]) -> set[str]:
     return {
         service["build"]["args"]["SERVICE"] for service in services.values() if "build" in service
+    }
+
+
+def handed_on(services: dict[str, Any]) -> set[str]:
+    """Variables that containers have as .env has them, if at all."""
+    return {
+        name
+        for service in services.values()
+        for name, value in service.get("environment", {}).items()
+        if value is None
     }
 
 
@@ -108,4 +133,15 @@ def test_every_variable_of_the_compose_files_is_in_the_example():
     example = (DEPLOY / "env.example").read_text()
     files = [ROOT / "compose.yaml", *DEPLOY.glob("compose.*.yaml")]
     used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
+    used |= {name for file in files for name in handed_on(compose(file)["services"])}
     assert not {name for name in used if not re.search(rf"^#?{name}=", example, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", ["worker", *STAGES])
+def test_every_setting_of_a_process_can_be_given_to_its_container(services, name):
+    kind = OrchestratorSettings if name == "worker" else ServiceSettings
+    wanted = {f"RESPAN_{field.upper()}" for field in kind.model_fields}
+    encrypted = compose(DEPLOY / "compose.tls.yaml")["services"]
+    given = {*services[name]["environment"], *encrypted[name]["environment"]}
+    in_the_image = set(re.findall(r"RESPAN_\w+(?==)", DOCKERFILE))
+    assert wanted - given - in_the_image <= NOT_FOR_COMPOSE.keys()

@@ -24,8 +24,6 @@ MORE: dict[str, dict[str, str]] = {
     "worker": {
         "RESPAN_LOG_LEVEL": "as in the stages",
         "RESPAN_LOST_AFTER_S": "pods are moved and killed more often than containers",
-        "RESPAN_GPU_SLOTS": "more than the one card of a workstation",
-        "RESPAN_IMAGES_AT_ONCE": "more than the replicas at first: KEDA adds them when calls wait",
         "RESPAN_LOG_JSON": "a cluster's logs are collected and searched",
         "RESPAN_TLS_CA": TLS,
         "RESPAN_TLS_CLIENT_CERTIFICATE": TLS,

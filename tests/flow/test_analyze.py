@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.settings import PREFECT_API_URL
 from tests.flow.fake_services import FakeServices
-from tests.integration.servers import becomes_true
 
 from respan_common.errors import InputError, ModelError
 from respan_orchestrator import flow_server
@@ -125,11 +125,7 @@ def test_a_stage_takes_a_slot_of_the_gpu_if_its_service_has_one(
     services.device = device
     taken: list[int] = []
 
-    def look(_: str) -> None:  # what the server answers may be a moment old
-        becomes_true(lambda: gpu_slots_taken() == slots[len(taken)], 5)
-        taken.append(gpu_slots_taken())
-
-    services.when_called = look
+    services.when_called = lambda stage: taken.append(gpu_slots_taken())
     outcome = outcome_of(experiment, only=["cell1"])
     assert status_by_name(outcome)["cell1"] == "done"
     assert services.stages_of("cell1") == ["segment", "quantify"]
@@ -148,11 +144,23 @@ def test_a_stage_that_fails_gives_its_slot_back(services, experiment):
 def test_a_run_on_a_server_of_its_own_has_no_limit_to_share(services, experiment, monkeypatch):
     set_gpu_limit(1)
     services.device = "cuda"
-    monkeypatch.setattr(flow_server, "_is_private", True)
+    monkeypatch.setattr(flow_server, "_private_url", PREFECT_API_URL.value())
     taken: list[int] = []
     services.when_called = lambda stage: taken.append(gpu_slots_taken())
     outcome_of(experiment, only=["cell1"])
     assert taken == [0, 0]
+
+
+def test_a_private_server_that_this_flow_does_not_run_on_changes_nothing(
+    services, experiment, monkeypatch
+):
+    set_gpu_limit(1)
+    services.device = "cuda"
+    monkeypatch.setattr(flow_server, "_private_url", "http://127.0.0.1:1/api")
+    taken: list[int] = []
+    services.when_called = lambda stage: taken.append(gpu_slots_taken())
+    outcome_of(experiment, only=["cell1"])
+    assert taken == [1, 0]
 
 
 def test_a_new_worker_frees_what_nobody_can_hold_any_more(services):

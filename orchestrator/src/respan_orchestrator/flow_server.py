@@ -38,12 +38,14 @@ _ENVIRONMENT = {
 }
 
 
-_is_private = False
+_private_url = ""
 
 
 def is_private() -> bool:
-    """Whether this process's flows run on a server of their own, which nobody else uses."""
-    return _is_private
+    """Whether the flow that runs here has a server of its own, which nobody else uses."""
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(_private_url) and PREFECT_API_URL.value() == _private_url
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def flow_server() -> Iterator[None]:
     CapacityError
         If the server does not come up.
     """
-    global _is_private
+    global _private_url
     if os.environ.get("PREFECT_API_URL"):
         yield
         return
@@ -70,12 +72,11 @@ def flow_server() -> Iterator[None]:
             except BaseException:
                 _stop(child)
                 raise
-        os.environ["PREFECT_API_URL"] = url
-        _is_private = True
+        os.environ["PREFECT_API_URL"] = _private_url = url
         try:
             yield
         finally:
-            _is_private = False
+            _private_url = ""
             del os.environ["PREFECT_API_URL"]
             _stop(child)
 

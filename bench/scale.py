@@ -3,9 +3,12 @@
     python -m bench.scale images     small images, as many at once as there are replicas
     python -m bench.scale regions    one large image, shared by all replicas
         [--stage segmentation|quantification] [--replicas 2] [--images 6] [--work FOLDER]
+        [--containers]
 
 Replicas are real services, bound to one core each and told to use one thread; they are asked as the
-orchestrator does it, without Prefect. Models are loaded before the clock starts.
+orchestrator does it, without Prefect. Models are loaded before the clock starts. With --containers
+they are those of compose.yaml, `up --scale`, from images that have been built; `docker` and
+COMPOSE_FILE are taken from the environment (deploy/container_engine.sh).
 
 A ratio of wall times means something only where every replica had its core for itself: the column
 "had its core" says how much of the time it did. The last column is what the work as it was divided
@@ -15,6 +18,7 @@ would allow if each had: the processor time of one replica over that of the busi
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import tempfile
@@ -23,10 +27,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.e2e.replicas import RunningService, address_of, running_services
+from tests.e2e.containers import Stack
+from tests.e2e.replicas import running_services
 from tests.hand_model import SPACING_UM, draw, write_hand_model
 
 from bench.processes import family
@@ -45,6 +51,14 @@ TILE = (32, 384, 384)
 LARGE = (64, 1536, 512)
 """Three shards."""
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One service of several."""
+
+    pid: int
+    address: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,8 @@ def main() -> None:
         rows = [
             _measured(options, work, model, count) for count in dict.fromkeys((1, options.replicas))
         ]
-    print(f"{options.what} of {options.stage}; load of the machine before: {load:.1f}\n")
+    places = "containers" if options.containers else "processes"
+    print(f"{options.what} of {options.stage} in {places}; load before: {load:.1f}\n")
     _print(rows)
 
 
@@ -87,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--containers", action="store_true")
     return parser.parse_args()
 
 
@@ -99,7 +115,8 @@ def _measured(options: argparse.Namespace, work: Path, model: Path, count: int) 
         for number in range(options.images if many else 1)
     ]
     warm_up = [_store(folder / f"warm{number}.ome.zarr", (16, 64, 96)) for number in range(count)]
-    with _replicas(options.stage, count, work) as services:
+    replicas = _containers if options.containers else _processes
+    with replicas(options.stage, count, work) as services:
         for service, store in zip(services, warm_up, strict=True):
             _ask(options.stage, [store], model, [service])
         before = [_cpu_s(service) for service in services]
@@ -111,28 +128,62 @@ def _measured(options: argparse.Namespace, work: Path, model: Path, count: int) 
 
 
 @contextmanager
-def _replicas(stage: str, count: int, work: Path) -> Iterator[list[RunningService]]:
+def _processes(stage: str, count: int, work: Path) -> Iterator[list[Replica]]:
     """Replicas, each bound to a core: what they start inherits it."""
-    cores = sorted(os.sched_getaffinity(0))
     settings = {"RESPAN_MODEL_ROOTS": str(work / "models")}
     with running_services(stage, count, work / "logs", [work], **settings) as services:
         for number, service in enumerate(services):
-            core = cores[number % len(cores)]
             for thread in Path(f"/proc/{service.process.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), {core})
-        yield services
+                os.sched_setaffinity(int(thread.name), {_core(number)})
+        yield [Replica(service.process.pid, service.address) for service in services]
+
+
+@contextmanager
+def _containers(stage: str, count: int, work: Path) -> Iterator[list[Replica]]:
+    """Likewise, as containers that see `work` under its own name."""
+    folder = work / f"compose{count}"
+    folder.mkdir()
+    mount = {"type": "bind", "source": str(work), "target": str(work)}
+    roots = {"RESPAN_DATA_ROOTS": str(work), "RESPAN_MODEL_ROOTS": str(work / "models")}
+    mine = folder / "compose.work.json"
+    mine.write_text(json.dumps({"services": {stage: {"volumes": [mount], "environment": roots}}}))
+    stack = Stack(folder, "respan-bench")
+    stack = stack.seen_by(
+        COMPOSE_FILE=stack.files(str(mine)),
+        RESPAN_USER=f"{os.getuid()}:{os.getgid()}",
+        RESPAN_TOKEN="",
+    )
+    try:
+        stack.up("--no-deps", "--scale", f"{stage}={count}", stage)
+        names = stack.compose("ps", "--quiet", stage).split()
+        for number, name in enumerate(names):
+            stack.docker("update", "--cpuset-cpus", str(_core(number)), name)
+        yield [_container(one) for one in json.loads(stack.docker("inspect", *names))]
+    finally:
+        stack.compose("down", "--volumes")
+
+
+def _container(known: dict[str, Any]) -> Replica:
+    (network,) = known["NetworkSettings"]["Networks"].values()
+    return Replica(known["State"]["Pid"], f"{network['IPAddress']}:50051")
+
+
+def _core(number: int) -> int:
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[number % len(cores)]
 
 
 def _ask(
     stage: str,
     stores: list[Path],
     model: Path,
-    services: list[RunningService],
+    services: list[Replica],
     *,
     is_shared: bool = False,
 ) -> None:
+    addresses = ",".join(service.address for service in services)
     settings = OrchestratorSettings(
-        **{f"{stage}_address": address_of(services)}, share_from_voxels=int(is_shared)
+        **{f"{stage}_address": addresses}, share_from_voxels=int(is_shared)
     )
     with ServicePool(settings, []) as pool:
 
@@ -173,9 +224,9 @@ def _store(path: Path, shape: tuple[int, int, int]) -> Path:
     return path
 
 
-def _cpu_s(service: RunningService) -> float:
+def _cpu_s(service: Replica) -> float:
     """Processor time of a service and all that it has started, ended ones included."""
-    return sum(_own_cpu_s(pid) for pid in family(service.process.pid))
+    return sum(_own_cpu_s(pid) for pid in family(service.pid))
 
 
 def _own_cpu_s(pid: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -18,12 +19,14 @@ OWNER = ME or 10002
 PAGE_PORT = 4299
 STAGES = ("restoration", "segmentation", "quantification", "training")
 CPU_FILES = "compose.yaml:deploy/compose.cpu.yaml"
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class Stack:
     """One Compose project; `docker` and COMPOSE_FILE are taken from the environment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: str = "respan-test") -> None:
+        self.checkout = ROOT
         self.data = folder / "data"
         self.data.mkdir()
         folder.chmod(0o755)
@@ -32,7 +35,7 @@ class Stack:
             {"COMPOSE_FILE": CPU_FILES}
             | os.environ
             | {
-                "COMPOSE_PROJECT_NAME": "respan-test",
+                "COMPOSE_PROJECT_NAME": project,
                 "RESPAN_DATA": str(self.data),
                 "RESPAN_MODELS": str(ROOT / "models"),
                 "RESPAN_USER": f"{OWNER}:{OWNER}",
@@ -41,6 +44,13 @@ class Stack:
                 "RESPAN_PAGE_PORT": str(PAGE_PORT),
             }
         )
+
+    def seen_by(self, checkout: Path = ROOT, **variables: str) -> Stack:
+        """The same containers, as another checkout or another .env describes them."""
+        other = copy.copy(self)
+        other.checkout = checkout
+        other.environment = self.environment | variables
+        return other
 
     def files(self, *more: str) -> str:
         """COMPOSE_FILE with further files."""
@@ -70,7 +80,12 @@ class Stack:
         """Likewise, whether it succeeds or not."""
         environment = self.environment | variables
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+            command,
+            cwd=self.checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     def up(self, *options: str, files: str = "", **variables: str) -> None:
@@ -120,6 +135,17 @@ class Stack:
     def state_of(self, run: str) -> str:
         """PENDING, RUNNING, COMPLETED, …"""
         return str(self.ask(f"/flow_runs/{run}")["state_type"])
+
+    def finished(self, run: str, within_s: float = 900) -> str:
+        """Its state once it has ended."""
+        eventually(lambda: self.state_of(run) in FINAL, f"the end of run {run}", within_s)
+        return self.state_of(run)
+
+    def runs(self) -> set[str]:
+        """Every run that Prefect knows of, but for the runs inside of runs."""
+        outermost = {"parent_task_run_id": {"is_null_": True}}
+        wanted = {"flow_runs": outermost, "limit": 200}
+        return {run["id"] for run in self.ask("/flow_runs/filter", wanted)}
 
 
 def eventually(condition: Callable[[], Any], what: str, within_s: float = 120) -> None:

@@ -64,6 +64,7 @@ def measure(
     raw: NDArray[Any] | None,
     spacing: VoxelSpacing,
     scheme: int = 3,
+    confidence: NDArray[np.uint8] | None = None,
     **params: Any,
 ) -> Tables:
     """Quantify a class image (z, y, x); without grey values, it is bright where a class is."""
@@ -77,6 +78,7 @@ def measure(
             lambda box: grey[box],
             scheme,
             grey.dtype,
+            None if confidence is None else lambda box: confidence[box],
         )
         values = QuantificationParams(**(SHORT | params))
         # One thread: a scene is small, and a pool of processes takes longer to start than it helps.

@@ -3,8 +3,9 @@
     python -m bench.operating_point models/two-photon --kind two-photon [--images 20]
 
 A voxel is spine or neck where both together are more probable than a threshold; finds do not count
-that are smaller than a least volume, or that no visible neck joins to a dendrite and that are
-farther from it than allowed: most of these are spots of other cells. Phantoms are as varied as the
+of which no voxel is as surely a spine's as asked for (`confidence`), that are smaller than a least
+volume, or that no visible neck joins to a dendrite and that are farther from it than allowed: most
+of these are spots of other cells. Phantoms are as varied as the
 training's (`snr="mixed"`), of another seed. Values near the highest F1 belong into the model's card
 (models/publish.py); heads match within 1 µm, one to one, where a distance along z counts 0.4 times,
 as for the real stack.
@@ -32,12 +33,14 @@ from respan_training.phantoms import Phantom, make_phantom
 
 SEED = 5555
 SHAPES = {"two-photon": [24, 256, 256], "confocal": [40, 256, 256]}
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.7, 0.9)
+SUREST = (0.0, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 LEAST_UM3 = {
     "two-photon": (0.03, 0.06, 0.1, 0.15, 0.2, 0.3),
     "confocal": (0.01, 0.02, 0.03, 0.05, 0.08),
 }
 FARTHEST_UM = (0.5, 0.75, 1.0, 1.5, 2.5, 4.0)
+POINT = ("threshold", "surest", "least_um3", "farthest_um")
 MATCH_UM = 1.0
 WEIGHTS = (0.4, 1.0, 1.0)
 SPINE, NECK = 1, 4
@@ -66,30 +69,38 @@ def rows(
         grey = standardized(phantom.image[0])
         probability = probabilities(network, grey, plan["patch_size"])
         for threshold in THRESHOLDS:
-            found = _spines(phantom, classes_at(probability, threshold), min(LEAST_UM3[kind]))
-            for least_um3, farthest_um in itertools.product(LEAST_UM3[kind], FARTHEST_UM):
-                kept = believed(found, least_um3, farthest_um)
-                values = {"least_um3": least_um3, "farthest_um": farthest_um}
-                yield {"threshold": threshold, **values, **vars(_agreement(phantom, kept))}
+            found = _spines(phantom, probability, threshold, min(LEAST_UM3[kind]))
+            for values in itertools.product(SUREST, LEAST_UM3[kind], FARTHEST_UM):
+                kept = believed(found, *values)
+                point = dict(zip(POINT, (threshold, *values), strict=True))
+                yield point | vars(_agreement(phantom, kept))
 
 
-def believed(found: pd.DataFrame, least_um3: float, farthest_um: float) -> pd.DataFrame:
+def believed(
+    found: pd.DataFrame, surest: float, least_um3: float, farthest_um: float
+) -> pd.DataFrame:
     """Those of the found spines that a card with these values would have left.
 
     The stage counts the distance from the nearest voxel, be it of a piece of neck; here it is
     the head's, but 0 for a spine that touches its dendrite.
     """
     away_um = found["head_euclidean_dist_to_dend"].where(found["attached"] != "seen", 0.0)
-    return found[(found["spine_vol"] >= least_um3) & (away_um <= farthest_um)]
+    is_large = found["spine_vol"] >= least_um3
+    return found[is_large & (away_um <= farthest_um) & (found["confidence"] >= surest)]
 
 
-def _spines(phantom: Phantom, classes: NDArray[np.uint8], least_um3: float) -> pd.DataFrame:
+def _spines(
+    phantom: Phantom, probability: NDArray[np.float32], threshold: float, least_um3: float
+) -> pd.DataFrame:
+    classes = classes_at(probability, threshold)
     if not (classes == SPINE).any():
         columns = ["z_um", "y_um", "x_um", "spine_vol", "head_euclidean_dist_to_dend", "attached"]
-        return pd.DataFrame(columns=columns, dtype=float)
+        return pd.DataFrame(columns=[*columns, "confidence"], dtype=float)
     sizes: dict[str, Any] = {"min_dendrite_volume_um3": 3.0, "min_spine_volume_um3": least_um3}
     spacing: VoxelSpacing = phantom.spacing
-    return measure(classes, phantom.image[0], spacing, **sizes).spines
+    sure = (255 * (probability[SPINE] + probability[NECK])).round().astype(np.uint8)
+    sure[~np.isin(classes, (SPINE, NECK))] = 0
+    return measure(classes, phantom.image[0], spacing, confidence=sure, **sizes).spines
 
 
 def _agreement(phantom: Phantom, found: pd.DataFrame) -> Agreement:
@@ -107,7 +118,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="checkpoint of a training that goes on")
     arguments = parser.parse_args()
     counted = rows(arguments.model, arguments.kind, arguments.images, arguments.weights)
-    table = pd.DataFrame(counted).groupby(["threshold", "least_um3", "farthest_um"]).sum()
+    table = pd.DataFrame(counted).groupby(list(POINT)).sum()
     table["precision"] = table["matched"] / table["found"]
     table["recall"] = table["matched"] / table["true"]
     table["f1"] = 2 * table["matched"] / (table["found"] + table["true"])

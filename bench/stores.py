@@ -28,10 +28,12 @@ def publish(
     grey: Paint,
     scheme: int = 3,
     dtype: DTypeLike = np.uint16,
+    confidence: Paint | None = None,
 ) -> Path:
     """Write a store with one channel and its classes, as if it had been segmented.
 
-    `grey` and `classes` are asked for one box after the other: memory holds a block at a time.
+    `grey`, `classes` and `confidence` are asked for one box after the other: memory
+    holds a block at a time.
     """
     publish_image(store, shape_zyx, spacing, grey, dtype)
     roles, key = SCHEMES[scheme], StageKey("segmentation", {"drawn": store.name})
@@ -40,6 +42,10 @@ def publish(
         labels = draft.labels("labels/classes", shape_zyx, spacing, np.uint8, attributes=attributes)
         for block in grid(shape_zyx, labels.block_zyx):
             labels.write(block.inner, classes(block.inner))
+        if confidence is not None:
+            image = draft.image("confidence", (1, *shape_zyx), spacing, np.uint8, ["spine"])
+            for block in grid(shape_zyx, image.block_zyx):
+                image.write(block.inner, confidence(block.inner), 1)
         draft.publish()
     return store
 

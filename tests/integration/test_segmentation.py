@@ -130,7 +130,7 @@ def test_an_image_is_segmented_and_the_second_time_it_is_there_already(channel, 
     accepted = next(event.accepted for event in events if event.HasField("accepted"))
     assert list(accepted.shape) == list(IMAGE.shape)
     assert (accepted.device, accepted.model_digest) == ("cpu", describe(model).digest)
-    assert list(events[-1].result.written) == ["labels/classes"]
+    assert list(events[-1].result.written) == ["confidence", "labels/classes"]
     found = open_volume(store, "labels/classes")
     np.testing.assert_array_equal(found.read(), ours(model, IMAGE, SPACING, step=0.75))
     assert found.attributes["roles"]["dendrite"] == 2
@@ -162,7 +162,7 @@ def test_two_services_make_one_image_of_its_regions(
         upper = both.submit(segment, channel, together, model, region=UPPER)
         lower = both.submit(segment, other_channel, together, model, region=LOWER)
         results = [call.result()[-1].result for call in (upper, lower)]
-    assert sorted(list(result.written) for result in results) == [[], ["labels/classes"]]
+    assert sorted(list(result.written) for result in results) == [[], ["confidence", "labels/classes"]]
     assert [result.numbers["shards_left"] > 0 for result in results if not result.written] == [True]
     expected = open_volume(alone, "labels/classes").read()
     np.testing.assert_array_equal(open_volume(together, "labels/classes").read(), expected)
@@ -197,8 +197,9 @@ def test_probabilities_and_doubt_are_images_that_others_can_read(channel, root, 
     groups = {
         "probabilities": ["background", "spine", "dendrite", "soma"],
         "uncertainty": ["entropy", "disagreement"],
+        "confidence": ["spine"],
     }
-    assert sorted(events[-1].result.written) == ["labels/classes", *groups]
+    assert sorted(events[-1].result.written) == sorted(["labels/classes", *groups])
     for group, names in groups.items():
         Image.from_zarr(zarr.open_group(store / group, mode="r"))
         image = next(iter(Reader(parse_url(store / group))()))

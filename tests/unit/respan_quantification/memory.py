@@ -26,6 +26,7 @@ class MemoryImage:
     roles: dict[str, int]
     block_zyx: Zyx
     doubt: NDArray[Any] | None = None
+    sureness: NDArray[np.uint8] | None = None
     written: dict[str, NDArray[Any]] = field(default_factory=dict)
     meshes: dict[tuple[int, str], Mesh] = field(default_factory=dict)
 
@@ -46,6 +47,9 @@ class MemoryImage:
 
     def uncertainty(self, box: Box) -> NDArray[Any] | None:
         return None if self.doubt is None else self.doubt[box].copy()
+
+    def confidence(self, box: Box) -> NDArray[np.uint8] | None:
+        return None if self.sureness is None else self.sureness[box].copy()
 
     def labels(self, group: str, box: Box) -> NDArray[np.uint32]:
         return self.written[group][box].copy()

@@ -70,6 +70,7 @@ def quantified(
     raw: NDArray[Any] | None = None,
     scheme: int = 3,
     block_zyx: Zyx | None = None,
+    confidence: NDArray[np.uint8] | None = None,
     **changes: Any,
 ) -> Quantified:
     """Quantify a class image, in one block or several.
@@ -79,6 +80,7 @@ def quantified(
     image = raw if raw is not None else np.where(classes > 0, 100, 10).astype(np.uint16)[None]
     z, y, x = classes.shape
     scene = MemoryImage(classes, image, spacing, SCHEMES[scheme], block_zyx or (z, y, x))
+    scene.sureness = confidence
     return quantify_in_memory(scene, params(**changes))
 
 

@@ -256,6 +256,32 @@ def test_border_spines_are_flagged_and_removed_on_demand():
     assert (len(found.spine_table), found.numbers["discarded_at_border"]) == (0, 1)
 
 
+@pytest.mark.parametrize("block_zyx", [None, (16, 16, 16)])
+def test_a_spine_of_which_the_model_is_nowhere_sure_is_doubtful(block_zyx):
+    scene = one_spine()
+    known = {"confidence": np.where(scene.classes == 1, 100, 0).astype(np.uint8)}
+    known["confidence"][tuple(np.argwhere(scene.classes == 1)[7])] = 204
+    found = quantified(scene.classes, FINE, block_zyx=block_zyx, **known, min_spine_confidence=0.8)
+    assert found.spine_table["confidence"].to_list() == [0.8]
+    found = quantified(scene.classes, FINE, block_zyx=block_zyx, **known, min_spine_confidence=0.81)
+    assert (len(found.spine_table), found.numbers["discarded_doubtful"]) == (0, 1)
+
+
+def test_only_what_the_model_called_a_head_can_make_it_sure():
+    scene = one_spine()
+    sure = np.where(scene.classes == NECK, 255, 0).astype(np.uint8)
+    sure[scene.classes == 1] = 51
+    found = quantified(scene.classes, FINE, confidence=sure)
+    assert found.spine_table["confidence"].to_list() == [0.2]
+
+
+def test_nothing_is_doubtful_where_the_model_said_nothing():
+    scene = one_spine()
+    for nothing in (None, np.zeros_like(scene.classes)):
+        found = quantified(scene.classes, FINE, confidence=nothing, min_spine_confidence=1)
+        assert found.spine_table["confidence"].isna().to_list() == [True]
+
+
 def test_every_channel_is_measured_in_every_part():
     scene = one_spine()
     raw = np.stack([np.where(scene.classes == 1, 300, 20), np.where(scene.classes == NECK, 7, 1)])

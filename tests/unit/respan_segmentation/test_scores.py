@@ -102,3 +102,19 @@ def test_a_threshold_decides_by_the_summed_probability_everywhere(seed, threshol
     expected = torch.where(together > threshold, spine, other)
     clear = (together - threshold).abs() > 1e-5
     assert (found == expected)[clear].all()
+
+
+@pytest.mark.parametrize("weight", [None, 0.25])
+def test_confidence_of_regions_is_that_of_the_most_probable_spine_region(weight):
+    scores = torch.tensor([2.0, 0.5, 1.5]).view(3, 1, 1, 1).repeat(1, 1, 1, 2)
+    classes = torch.tensor([[[1, 2]]], dtype=torch.uint8)
+    meaning = Meaning(3, region_values=(2, 1, 3), spines=(1, 3))
+    own = None if weight is None else torch.full((1, 1, 1, 2), weight)
+    sure = meaning.confidence(scores if own is None else scores * own, classes, own)
+    assert sure.flatten().tolist() == pytest.approx([1 / (1 + math.exp(-1.5)), 0])
+
+
+def test_where_there_is_no_spine_there_is_no_confidence():
+    meaning = Meaning(2, spines=(1,))
+    classes = torch.zeros((2, 2, 2), dtype=torch.uint8)
+    assert not meaning.confidence(torch.ones((2, 2, 2, 2)), classes, torch.zeros(1, 2, 2, 2)).any()

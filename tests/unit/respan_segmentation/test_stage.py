@@ -91,7 +91,7 @@ def test_the_classes_are_those_of_the_asked_channel(store, model):
     assert found.spacing == SPACING
     assert found.dtype == np.uint8
     assert found.attributes["roles"] == {"spine": 1, "dendrite": 2, "soma": 3}
-    assert list(record.outputs) == ["labels/classes"]
+    assert list(record.outputs) == ["confidence", "labels/classes"]
     assert record.warnings == []
 
 
@@ -420,7 +420,7 @@ def test_spines_are_looked_at_again(tmp_path, strict_second):
     assert "over more than 8 µm" in record.warnings[0]
     assert record.digest != plain.digest
     assert "refined" not in plain.numbers
-    assert list(record.outputs) == ["labels/classes"]
+    assert list(record.outputs) == ["confidence", "labels/classes"]
 
 
 @pytest.mark.parametrize("step", ["classes", "refined"])
@@ -479,6 +479,17 @@ def test_probabilities_and_doubt_are_images_of_their_own(store, tmp_path):
     assert (np.take_along_axis(values, found[None], 0)[0] >= values.max(axis=0) - 1).all()
     assert 0 <= doubt.read().min() < doubt.read().max() <= 1
     assert doubt.read(channel=2).max() > 0
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_confidence_is_the_probability_of_spines_where_there_are_any(store, model, threshold):
+    segment(store, model, probabilities=True, spine_threshold=threshold)
+    shares, sure = open_volume(store, "probabilities"), open_volume(store, "confidence")
+    assert sure.channel_names == ["spine"]
+    spine = classes_of(store) == 1
+    assert 0 < spine.mean() < 1
+    expected = np.where(spine, shares.read(channel=2), 0).astype(int)
+    assert np.abs(sure.read() - expected).max() <= 1
 
 
 def test_what_was_asked_for_once_is_gone_when_it_is_not_asked_for(store, model):

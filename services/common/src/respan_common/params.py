@@ -134,6 +134,9 @@ class QuantificationParams(StageParams):
     """Spines larger than this are discarded; RESPAN's default."""
     max_spine_distance_um: PositiveFloat = 4.0
     """Spines whose nearest voxel is farther than this from a dendrite's surface are discarded."""
+    min_spine_confidence: Fraction = 0.0
+    """Spines of which segmentation is less sure (column `confidence`) are discarded; of labels made
+    elsewhere nothing is known, so none are."""
     remove_border_spines: bool = False
     """Discard spines that touch the image's faces in y or x (z faces are flagged, not removed)."""
     spine_splitting: Literal["seeded", "connected"] = "seeded"

@@ -118,6 +118,7 @@ class _Eye:
             part.frame,
             self.params,
             self.tick,
+            confidence=part.confidence,
             only=only,
             final=final,
         )

@@ -19,7 +19,7 @@ from respan_quantification.classes import HEAD_ROLES, ClassImage, Mask
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels, components
 
-FATES = ("kept", "too_small", "too_large", "at_border")
+FATES = ("kept", "too_small", "doubtful", "too_large", "at_border")
 """What can become of a putative spine here; later it may also be too far from any dendrite."""
 
 
@@ -153,6 +153,7 @@ def divide(
     neuron: NDArray[np.generic],
     frame: Frame,
     params: QuantificationParams,
+    confidence: NDArray[np.uint8] | None = None,
 ) -> Division:
     """Putative spines of one complex, what becomes of them, and their necks.
 
@@ -160,6 +161,8 @@ def divide(
     ----------
     neuron
         Grey values over `frame.outer`.
+    confidence
+        What segmentation wrote under that name, over `frame.outer`.
     """
     box = grow(complexes.box(number), (1, 1, 1), frame.outer_shape)
     corner = [part.start for part in box]
@@ -172,7 +175,12 @@ def divide(
         cores = heads & classes.part(box).mask("spine_core")
     parts = instances.divide(heads, cores, neuron[box], frame.spacing, params)
     of_voxel = parts[local].astype(np.int64)
-    fates = _fates(of_voxel, complexes.index_zyx[complexes.rows(number)], frame, params)
+    index = complexes.index_zyx[complexes.rows(number)]
+    fates = _fates(of_voxel, index, frame, params)
+    if confidence is not None:
+        sure = confidence_of(confidence[tuple(index.T)], of_voxel, len(fates))
+        is_doubtful = sure < params.min_spine_confidence
+        fates[is_doubtful & (fates != FATES.index("too_small"))] = FATES.index("doubtful")
     kept = np.concatenate([[False], fates == 0])
     anchors = np.unique(of_voxel[of_voxel > 0], return_index=True)[1]
     anchors = np.flatnonzero(of_voxel > 0)[anchors]
@@ -210,6 +218,25 @@ def _fates(
     fates[volumes > params.max_spine_volume_um3] = FATES.index("too_large")
     fates[volumes < params.min_spine_volume_um3] = FATES.index("too_small")
     return fates
+
+
+def confidence_of(
+    values: NDArray[np.uint8], part: NDArray[np.integer], count: int
+) -> NDArray[np.float64]:
+    """Greatest confidence (0 to 1) among the voxels of each part 1..count.
+
+    NaN for parts of which no voxel has any: another model drew them.
+
+    Parameters
+    ----------
+    values : uint8, shape (n,)
+        Confidence of each voxel, 255 for 1; 0 where there is none.
+    part : int, shape (n,)
+        Part that each voxel belongs to; 0: none.
+    """
+    greatest = np.zeros(count + 1)
+    np.maximum.at(greatest, part, values / 255)
+    return np.where(greatest > 0, greatest, np.nan)[1:]
 
 
 def touches_border(index: NDArray[np.integer], frame: Frame, axes: tuple[int, ...]) -> Mask:

@@ -19,6 +19,7 @@ from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
 from respan_quantification import bodies, intensity
 from respan_quantification.bodies import Body
+from respan_quantification.complexes import confidence_of
 from respan_quantification.frame import Frame
 from respan_quantification.meshes import Mesh
 from respan_quantification.objects import Voxels
@@ -60,6 +61,7 @@ def measured(
         Surface of all somas of the image, if there are any.
     """
     frame = view.frame
+    confidence = _confidence(spines, view)
     split = params.split_heads and not view.classes.has("neck")
     found = bodies.measure_all(
         spines, frame, split=split, has_class=view.classes.has("neck"), tick=tick
@@ -73,6 +75,7 @@ def measured(
         **_body_columns(found),
         **_asymmetry(spines, heads, frame.spacing),
         **_resolution(found, params, frame.spacing),
+        "confidence": confidence,
     }
     columns |= intensity.spine_intensities(
         spines, frame, view.classes, view.dendrites, view.grey, view.channels, params,
@@ -138,6 +141,14 @@ def _body_columns(found: list[Body]) -> Columns:
     lost = np.array([body.attached == "none" for body in found], dtype=bool)
     table.loc[lost, list(bodies.NEED_A_WAY)] = np.nan
     return {name: table[name].to_numpy() for name in bodies.COLUMNS}
+
+
+def _confidence(spines: Spines, view: View) -> NDArray[np.float64]:
+    """What `min_spine_confidence` judges: voxels that the model called a head."""
+    if view.confidence is None:
+        return np.full(spines.count, np.nan)
+    head = spines.voxels.part(spines.in_head)
+    return confidence_of(view.confidence[tuple(head.index_zyx.T)], head.ids, spines.count)
 
 
 def _asymmetry(spines: Spines, heads: Voxels, spacing: VoxelSpacing) -> Columns:

@@ -266,6 +266,7 @@ class Recipe:
                 grey=kept_once(lambda channel: image.grey(channel, box)),
                 channels=image.channels,
                 uncertainty=image.uncertainty(box),
+                confidence=image.confidence(box),
             )
 
         return kept_once(view)

@@ -48,6 +48,9 @@ class Image(Protocol):
     def uncertainty(self, box: Box) -> NDArray[Any] | None:
         """The model's doubt, if there is an image of it."""
 
+    def confidence(self, box: Box) -> NDArray[np.uint8] | None:
+        """How sure the model is of each voxel of a spine (255: certain), if there is an image."""
+
     def labels(self, group: str, box: Box) -> Labels:
         """Labels that an earlier step wrote."""
 

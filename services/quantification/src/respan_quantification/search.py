@@ -31,6 +31,7 @@ class Scene:
     neuron: NDArray[np.generic]
     frame: Frame
     params: QuantificationParams
+    confidence: NDArray[np.uint8] | None = None
 
     @property
     def slack_um(self) -> float:
@@ -126,7 +127,10 @@ def divided(scene: Scene, complexes: Complexes, chosen: NDArray[np.bool_], tick:
     parts = 0
     for number in np.flatnonzero(chosen & complexes.stands).tolist():
         tick()
-        found = divide(number, complexes, scene.classes, scene.neuron, scene.frame, scene.params)
+        found = divide(
+            number, complexes, scene.classes, scene.neuron, scene.frame, scene.params,
+            scene.confidence,
+        )  # fmt: skip
         divisions[number] = found
         first = complexes.rows(number).start
         owned = scene.frame.owns(complexes.index_zyx[first + found.anchors])

@@ -288,6 +288,12 @@ _OWN_LAST = (
         "Mean uncertainty of the segmentation over the spine.",
         "models that give none",
     ),
+    measured(
+        "confidence",
+        "0–1",
+        "Greatest probability, over the head's voxels, that one is a spine's.",
+        "labels made elsewhere",
+    ),
 )
 
 

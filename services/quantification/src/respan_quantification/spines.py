@@ -112,6 +112,7 @@ def find_spines(
     params: QuantificationParams,
     tick: Callable[[], None] = lambda: None,
     *,
+    confidence: NDArray[np.uint8] | None = None,
     only: Collection[int] | None = None,
     final: bool = False,
 ) -> Found:
@@ -122,6 +123,8 @@ def find_spines(
     classes, dendrites, neuron
         Class values, dendrite ids and the neuron's grey values, shape (z, y, x), over
         `frame.outer`.
+    confidence
+        How sure segmentation is of each voxel of a spine (255: certain), if it said so.
     only
         Anchors of stragglers: nothing else is looked at. The arrays should cover their boxes,
         and `frame.inner` must be the owned part of the block that they came from (clipped to
@@ -129,7 +132,7 @@ def find_spines(
     final
         Decide with what is there; nothing is left, but spines may be marked incomplete.
     """
-    scene = Scene(classes, dendrites, neuron, frame, params)
+    scene = Scene(classes, dendrites, neuron, frame, params, confidence)
     complexes = find_complexes(classes, frame, params)
     anchors = complexes.anchors_in(frame)
     chosen = anchors >= 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,7 @@ from respan_common.settings import Runtime
 from respan_common.volumes import Volume
 from respan_quantification.walk import (
     CLASSES,
+    CONFIDENCE,
     SHARE_OF_TIME,
     STAGE,
     Site,
@@ -116,6 +118,15 @@ def _begin(draft: Draft, image: StoredImage, params: QuantificationParams) -> No
         )
 
 
+def _blindness(site: Site) -> Iterator[str]:
+    least = site.params.min_spine_confidence
+    if least > 0 and CONFIDENCE not in StoredImage(site).opinions:
+        yield (
+            f"min_spine_confidence={least:g} had no effect: these labels come without a confidence "
+            "(segment the image with a network to have one)"
+        )
+
+
 def _publish(
     site: Site, channels: int, warning: str, draft: Draft, report: Reporter
 ) -> StageRecord:
@@ -126,7 +137,7 @@ def _publish(
     summary = recipe.summary()
     write_tables(summary.tables.named(), channels, draft.table)
     recipe.write_swc(draft.file("skeletons/dendrites.swc").parent)
-    warnings = [*([warning] if warning else []), *summary.warnings]
+    warnings = [*([warning] if warning else []), *_blindness(site), *summary.warnings]
     record = draft.publish(summary.numbers, warnings)
     report.progress(1000, 1000)
     logger.info(

@@ -29,6 +29,7 @@ class View:
     """Raw values of a channel, counted from 1."""
     channels: int
     uncertainty: NDArray[Any] | None = None
+    confidence: NDArray[Any] | None = None
 
     def without_margin(self, margin_zyx: tuple[int, int, int]) -> View:
         """What is left when a margin is taken away on every side that was cut."""
@@ -50,6 +51,7 @@ class View:
             lambda channel: self.grey(channel)[part],
             self.channels,
             None if self.uncertainty is None else self.uncertainty[part],
+            None if self.confidence is None else self.confidence[part],
         )
 
 

@@ -35,6 +35,8 @@ STAGE = "quantification"
 CLASSES = "labels/classes"
 UNCERTAINTY = "uncertainty"
 """Image group with the model's doubt, if segmentation has written one."""
+CONFIDENCE = "confidence"
+"""Image group with how probable each voxel of a spine is, if segmentation has written one."""
 
 SHARE_OF_TIME = {
     "survey": 3,
@@ -92,14 +94,15 @@ class StoredImage:
         return open_volume(self.site.store, CLASSES)
 
     @cached_property
-    def _doubt(self) -> Volume | None:
-        here = exists(self.site.store, UNCERTAINTY)
-        return open_volume(self.site.store, UNCERTAINTY) if here else None
+    def opinions(self) -> dict[str, Volume]:
+        """What segmentation has said about its own result, by group: if it did."""
+        groups = [group for group in (UNCERTAINTY, CONFIDENCE) if exists(self.site.store, group)]
+        return {group: open_volume(self.site.store, group) for group in groups}
 
     def digests(self) -> dict[str, str]:
         """What the result depends on, by group."""
-        doubt = {UNCERTAINTY: self._doubt.digest} if self._doubt else {}
-        return {"raw": self.raw.digest, CLASSES: self.class_volume.digest} | doubt
+        opinions = {group: volume.digest for group, volume in self.opinions.items()}
+        return {"raw": self.raw.digest, CLASSES: self.class_volume.digest} | opinions
 
     @property
     def shape_zyx(self) -> Zyx:
@@ -136,9 +139,15 @@ class StoredImage:
 
     def uncertainty(self, box: Box) -> NDArray[Any] | None:
         """The model's doubt, if the store has it."""
-        if self._doubt is None:
-            return None
-        return read_on_grid(self._doubt, self.class_volume, 1, box)
+        return self._opinion(UNCERTAINTY, box)
+
+    def confidence(self, box: Box) -> NDArray[np.uint8] | None:
+        """How sure the model is of each voxel of a spine, if the store has it."""
+        return self._opinion(CONFIDENCE, box)
+
+    def _opinion(self, group: str, box: Box) -> NDArray[Any] | None:
+        volume = self.opinions.get(group)
+        return None if volume is None else read_on_grid(volume, self.class_volume, 1, box)
 
     def labels(self, group: str, box: Box) -> NDArray[np.uint32]:
         """Labels that an earlier step wrote."""

@@ -1,4 +1,4 @@
-"""What segmentation writes for every voxel: its class, and if asked for probabilities and doubt."""
+"""What segmentation writes for every voxel: class, confidence; on request probabilities, doubt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from respan_segmentation.scores import Meaning, entropy
 CLASSES = "labels/classes"
 PROBABILITIES = "probabilities"
 UNCERTAINTY = "uncertainty"
+CONFIDENCE = "confidence"
 WHOLE = 255
 """Value of a probability of 1: a byte tells more than a network knows."""
 
@@ -60,6 +61,7 @@ class Decision:
         """Channels and type of every group."""
         return {
             CLASSES: (1, np.uint8),
+            **({CONFIDENCE: (1, np.uint8)} if self.meaning.spines else {}),
             **({PROBABILITIES: (self.meaning.outputs, np.uint8)} if self.probabilities else {}),
             **({UNCERTAINTY: (1 + self.extra_scores, np.float32)} if self.uncertainty else {}),
         }
@@ -84,6 +86,9 @@ class Decision:
         assert part.sums is not None
         classes = self.meaning.classes(part.sums[:outputs], part.weight)
         found: dict[str, torch.Tensor] = {CLASSES: classes[None]}
+        if self.meaning.spines:
+            sure = self.meaning.confidence(part.sums[:outputs], classes, part.weight)
+            found[CONFIDENCE] = sure.mul_(WHOLE).round_().to(torch.uint8)[None]
         if self.probabilities or self.uncertainty:
             scores = part.scores(self.nothing)
             own, extra = scores[:outputs], scores[outputs:]

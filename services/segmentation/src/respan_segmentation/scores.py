@@ -66,6 +66,28 @@ class Meaning:
             return largest(scores)
         return self._with_threshold(scores, own, self.threshold)
 
+    def confidence(
+        self, scores: torch.Tensor, classes: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """How probably a voxel is a spine's where `classes` says so, else 0; float32, (z, y, x).
+
+        Parameters
+        ----------
+        scores, weight
+            As for `classes`.
+        """
+        sure = scores.new_zeros(classes.shape)
+        inside = torch.isin(classes, classes.new_tensor(self.spines))
+        own = scores[:, inside]
+        if weight is not None:
+            own = own / weight[0, inside]
+        if self.region_values:
+            numbers = [n for n, value in enumerate(self.region_values) if value in self.spines]
+            sure[inside] = torch.sigmoid(own[numbers].amax(dim=0))
+        else:
+            sure[inside] = torch.softmax(own, dim=0)[list(self.spines)].sum(dim=0)
+        return sure
+
     def _regions(self, scores: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Every probable enough region, painted one over the other, as nnU-Net does."""
         classes = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)

@@ -185,6 +185,7 @@ def _key(
         "precision": params.arithmetic,
         "skip_empty": params.skips_empty,
         "spine_threshold": threshold_of(params, folder),
+        "confidence": True,
         "probabilities": params.probabilities,
         "uncertainty": params.uncertainty,
         "label_scheme": params.label_scheme,

@@ -31,7 +31,7 @@ from respan_common.processes import give_memory_back
 from respan_common.volumes import LevelWriter, Volume
 from respan_segmentation.jobs import RegionDoneError, SegmentationJob, threshold_of
 from respan_segmentation.model import load
-from respan_segmentation.outputs import CLASSES, PROBABILITIES, UNCERTAINTY, Decision
+from respan_segmentation.outputs import CLASSES, CONFIDENCE, PROBABILITIES, UNCERTAINTY, Decision
 from respan_segmentation.passes import Pass
 from respan_segmentation.pipeline import Tally
 from respan_segmentation.plan import Row, starts, tokens, undone
@@ -109,6 +109,7 @@ class Walk:
         names = {
             PROBABILITIES: self.folder.table.names,
             UNCERTAINTY: ["entropy", "disagreement"],
+            CONFIDENCE: ["spine"],
         }
         return {
             group: (list(names[group][:count]), dtype)

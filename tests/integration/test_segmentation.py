@@ -162,7 +162,8 @@ def test_two_services_make_one_image_of_its_regions(
         upper = both.submit(segment, channel, together, model, region=UPPER)
         lower = both.submit(segment, other_channel, together, model, region=LOWER)
         results = [call.result()[-1].result for call in (upper, lower)]
-    assert sorted(list(result.written) for result in results) == [[], ["confidence", "labels/classes"]]
+    written = ["confidence", "labels/classes"]
+    assert sorted(list(result.written) for result in results) == [[], written]
     assert [result.numbers["shards_left"] > 0 for result in results if not result.written] == [True]
     expected = open_volume(alone, "labels/classes").read()
     np.testing.assert_array_equal(open_volume(together, "labels/classes").read(), expected)

@@ -41,11 +41,9 @@ _ENVIRONMENT = {
 _private_url = ""
 
 
-def is_private() -> bool:
-    """Whether the flow that runs here has a server of its own, which nobody else uses."""
-    from prefect.settings import PREFECT_API_URL
-
-    return bool(_private_url) and PREFECT_API_URL.value() == _private_url
+def is_private(url: str | None) -> bool:
+    """Whether the server with this address is this process's own, which nobody else uses."""
+    return bool(url) and url == _private_url
 
 
 @contextmanager

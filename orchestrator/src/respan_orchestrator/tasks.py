@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
+from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from respan_orchestrator import analysis, clients, flow_server
@@ -85,7 +86,7 @@ def _gpu_slot(name: str, service: str, pool: ServicePool) -> Iterator[None]:
     The limit orders, the services' own lease enforces: a run on a server of its own has no limit to
     share, and neither have services that compute on processors.
     """
-    if flow_server.is_private() or not _uses_gpu(service, pool):
+    if flow_server.is_private(PREFECT_API_URL.value()) or not _uses_gpu(service, pool):
         yield
         return
     tell(StageNews(name, service, "running", message="waits for its turn on the GPU"))

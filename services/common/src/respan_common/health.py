@@ -9,14 +9,17 @@ import os
 import socket
 import sys
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 _TIMEOUT_S = 5.0
 
 
 def is_serving(address: str, timeout_s: float = _TIMEOUT_S) -> bool:
     """Whether the gRPC server at host:port says that it serves; False if nothing answers."""
+    # A starting container is probed every few seconds, and importing gRPC is most of a probe.
+    if not is_listening(address, timeout_s):
+        return False
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:

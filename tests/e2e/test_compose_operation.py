@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 import urllib.request
 
 import pytest
@@ -92,21 +93,24 @@ def test_a_run_under_way_goes_on_after_an_upgrade(stack, tmp_path):
 
 
 def test_a_machine_without_a_network_gets_all_it_needs_from_one_folder(stack, tmp_path):
-    # One small image stands for all: it is removed, and comes back from the bundle.
+    # One tiny image stands for all: it is removed, and comes back from the bundle.
     files = stack.files(OFFLINE)
     config = stack.config(files)
     assert not any("build" in service for service in config.values())
     assert {service["pull_policy"] for service in config.values()} == {"never"}
-    small = "respan/test-only:1"
-    stack.docker("tag", stack.inspect("postgres")["Image"], small)
+    tiny = "respan/test-only:1"
+    content = tmp_path / "content.tar"
+    with tarfile.open(content, "w") as archive:
+        archive.add(__file__, "content")
+    stack.docker("import", str(content), tiny)
     compose = tmp_path / "compose.yaml"
-    compose.write_text(f"services: {{postgres: {{image: {small}}}}}\n")
+    compose.write_text(f"services: {{any: {{image: {tiny}}}}}\n")
     bundle = tmp_path / "bundle"
     stack.command("deploy/bundle.sh", str(bundle), COMPOSE_FILE=str(compose))
-    stack.docker("rmi", small)
+    stack.docker("rmi", tiny)
     said = stack.command(str(bundle / "load.sh"))
     assert "env.example" in said
-    assert json.loads(stack.docker("inspect", small))
+    assert json.loads(stack.docker("inspect", tiny))
     assert (bundle / "models" / "two-photon").is_dir()
     with (bundle / "images.tar.gz").open("r+b") as archive:
         archive.write(b"not what it was")

@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,16 +75,6 @@ def answer_of(process: subprocess.Popen[str], timeout: float = 240) -> Answer:
     return Answer(process.returncode, json.loads(stdout), stderr)
 
 
-def becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
-    """Whether a condition holds before the time is over."""
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def descendants(pid: int) -> set[int]:
     """Processes that a process has started, and those that these have."""
     children: dict[int, list[int]] = {}
@@ -101,20 +90,6 @@ def descendants(pid: int) -> set[int]:
         waiting += (new := children.get(waiting.pop(), []))
         found |= set(new)
     return found
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie has)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
-
-
-def all_gone(pids: set[int], within_s: float) -> bool:
-    """Whether processes have ended before the time is over."""
-    return becomes_true(lambda: all(map(is_gone, pids)), within_s)
 
 
 def tables_of(experiment: Path) -> dict[str, bytes]:

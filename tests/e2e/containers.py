@@ -6,11 +6,12 @@ import copy
 import json
 import os
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import becomes_true
 
 ROOT = Path(__file__).parents[2]
 ME = os.getuid()
@@ -150,7 +151,4 @@ class Stack:
 
 def eventually(condition: Callable[[], Any], what: str, within_s: float = 120) -> None:
     """Wait until a condition holds."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {within_s:g} s"
-        time.sleep(1)
+    assert becomes_true(condition, within_s, every_s=1), f"{what}: not within {within_s:g} s"

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.flow.fake_services import FakeServices, served
+from tests.waiting import becomes_true
 
 USER = Path(__file__).with_name("gpu_slot_user.py")
 
@@ -62,7 +62,7 @@ def prefect(tmp_path) -> Iterator[dict[str, str]]:
         ) as server,
     ):
         try:
-            wait_until(lambda: answer(own, "health") is not None, 180)
+            assert becomes_true(lambda: answer(own, "health") is not None, 180)
             yield own | {"RESPAN_SEGMENTATION_ADDRESS": address}
         finally:
             server.terminate()
@@ -84,17 +84,10 @@ def slots(environment: dict[str, str]) -> tuple[int, int] | None:
     return (limit["active_slots"], limit["limit"]) if isinstance(limit, dict) else None
 
 
-def wait_until(condition, within_s: float) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.5)
-
-
 def test_a_killed_run_gives_its_slot_back_and_the_next_one_waits_for_that(prefect):
     worker = ("-m", "respan_orchestrator.deployments")
     with running(*worker, environment=prefect | {"RESPAN_GPU_SLOTS": "1"}):
-        wait_until(lambda: slots(prefect) == (0, 1), 120)
+        assert becomes_true(lambda: slots(prefect) == (0, 1), 120)
     with running(str(USER), "1000", environment=prefect) as first:
         assert heard(first, "has the GPU")
         assert slots(prefect) == (1, 1)

@@ -7,14 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.e2e.command_line import (
-    CommandLine,
-    all_gone,
-    answer_of,
-    becomes_true,
-    descendants,
-    tables_of,
-)
+from tests.e2e.command_line import CommandLine, answer_of, descendants, tables_of
+from tests.waiting import all_gone, becomes_true
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ import pytest
 import yaml
 from tests.e2e.command_line import descendants
 from tests.flow.fake_services import FakeServices, served
+from tests.waiting import becomes_true
 
 ROOT = Path(__file__).parents[2]
 HEARTBEAT_S, LOST_AFTER_S = 30, 45
@@ -108,16 +109,6 @@ def prefect(environment) -> Iterator[Prefect]:
         assert becomes_true(server.is_healthy, 120)
         yield server
         server.close()
-
-
-def becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
-    """Whether a condition holds before the time is over, asked for once a second."""
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(1)
-    return True
 
 
 @contextmanager

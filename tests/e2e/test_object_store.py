@@ -7,14 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.e2e.command_line import (
-    Answer,
-    CommandLine,
-    answer_of,
-    becomes_true,
-    descendants,
-    tables_of,
-)
+from tests.e2e.command_line import Answer, CommandLine, answer_of, descendants, tables_of
+from tests.waiting import becomes_true
 
 from respan_common.buckets import BucketPath
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.e2e.command_line import CommandLine, answer_of, becomes_true, tables_of
+from tests.e2e.command_line import CommandLine, answer_of, tables_of
 from tests.e2e.replicas import RunningService, address_of, running_services
 from tests.hand_model import draw, write_hand_model, write_image
+from tests.waiting import becomes_true
 
 from respan_common.volumes import open_volume
 

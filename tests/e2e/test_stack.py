@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.e2e.command_line import CommandLine, all_gone, descendants
+from tests.e2e.command_line import CommandLine, descendants
+from tests.waiting import all_gone
 
 from respan_common import __version__
 from respan_orchestrator.settings import SERVICES

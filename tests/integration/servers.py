@@ -6,39 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+from tests.waiting import becomes_true
 
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as pb_grpc
 from respan.v1 import stage_pb2
 
 SERVICE = Path(__file__).with_name("probe_service.py")
-
-
-def becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
-    """Whether a condition holds before the time is over."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie has)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 @dataclass

@@ -10,8 +10,9 @@ from contextlib import closing
 import grpc
 import pytest
 from tests.integration import probe_stage
-from tests.integration.servers import Probed, becomes_true, is_gone, probe_service
+from tests.integration.servers import Probed, probe_service
 from tests.taken_gpu import install_gpu
+from tests.waiting import becomes_true, is_gone
 
 from respan_common.settings import Runtime
 from respan_common.worker import StageWorker

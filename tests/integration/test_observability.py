@@ -17,7 +17,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.collector import Collector, collecting
-from tests.integration.servers import Probed, becomes_true, probe_service
+from tests.integration.servers import Probed, probe_service
+from tests.waiting import becomes_true
 
 from respan.v1 import stage_pb2
 

@@ -1,6 +1,5 @@
 """The quantification service as a process of its own, asked over gRPC."""
 
-import os
 import subprocess
 import sys
 
@@ -9,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.integration.servers import becomes_true
+from tests.stage_services import stage_channel
 from tests.taken_gpu import taken_gpu
 from tests.unit.respan_quantification.phantoms import one_spine
+from tests.waiting import becomes_true
 
 from respan.v1 import quantification_pb2 as pb
 from respan.v1 import quantification_pb2_grpc as rpc
@@ -41,17 +41,8 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def channel(root):
     """A connection to a running service whose data root is `root`."""
-    port_file = root / "port"
-    settings = {"RESPAN_PORT_FILE": str(port_file), "RESPAN_DATA_ROOTS": str(root)}
-    service = subprocess.Popen(
-        [sys.executable, "-m", "respan_quantification"], env=os.environ | settings
-    )
-    becomes_true(lambda: port_file.exists() or service.poll() is not None, 60)
-    assert port_file.exists(), "the service did not start"
-    with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text()}") as connection:
+    with stage_channel("quantification", root) as connection:
         yield connection
-    service.terminate()
-    assert service.wait(30) == 0
 
 
 def publish(store, classes, raw, spacing, raw_spacing=None, roles=None):

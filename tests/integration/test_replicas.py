@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.servers import Probed, becomes_true, probe_service
+from tests.integration.servers import Probed, probe_service
+from tests.waiting import becomes_true
 
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as pb_grpc

@@ -1,15 +1,11 @@
 """The restoration service as a process of its own, asked over gRPC."""
 
-import os
-import subprocess
-import sys
-import time
-
 import grpc
 import numpy as np
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.stage_services import stage_channel
 
 from respan.v1 import restoration_pb2 as pb
 from respan.v1 import restoration_pb2_grpc as rpc
@@ -32,25 +28,8 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def channel(root):
     """A connection to a running service whose data root is `root`."""
-    port_file = root / "port"
-    settings = {
-        "RESPAN_PORT_FILE": str(port_file),
-        "RESPAN_DATA_ROOTS": str(root),
-        "RESPAN_MODEL_ROOTS": str(root / "models"),
-        "RESPAN_DEVICE": "cpu",
-        "RESPAN_THREADS": "1",
-    }
-    service = subprocess.Popen(
-        [sys.executable, "-m", "respan_restoration"], env=os.environ | settings
-    )
-    deadline = time.monotonic() + 60
-    while not port_file.exists() and service.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert port_file.exists(), "the service did not start"
-    with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text()}") as connection:
+    with stage_channel("restoration", root) as connection:
         yield connection
-    service.terminate()
-    assert service.wait(30) == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,8 @@
 """The segmentation service as a process of its own, asked over gRPC."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -16,9 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from ome_zarr_models.v05.image import Image
-from tests.integration.servers import becomes_true
 from tests.nnunet_models import write_random_model
+from tests.stage_services import stage_channel
 from tests.unit.respan_segmentation.prediction import ours, textured
+from tests.waiting import becomes_true
 
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as rpc
@@ -70,37 +67,15 @@ def publish(store, image):
 @pytest.fixture(scope="module")
 def channel(root):
     """A connection to a running service whose data root is `root`."""
-    with serving(root, "one") as connection:
+    with stage_channel("segmentation", root) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def other_channel(root):
     """A connection to another such service."""
-    with serving(root, "other") as connection:
+    with stage_channel("segmentation", root, "other") as connection:
         yield connection
-
-
-@contextmanager
-def serving(root, name):
-    port_file = root / f"port of {name}"
-    settings = {
-        "RESPAN_PORT_FILE": str(port_file),
-        "RESPAN_DATA_ROOTS": str(root),
-        "RESPAN_MODEL_ROOTS": str(root / "models"),
-        "RESPAN_DEVICE": "cpu",
-        "RESPAN_THREADS": "1",
-    }
-    service = subprocess.Popen(
-        [sys.executable, "-m", "respan_segmentation"], env=os.environ | settings
-    )
-    ready = becomes_true(lambda: port_file.exists() or service.poll() is not None, 60)
-    assert ready
-    assert port_file.exists(), "the service did not start"
-    with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text()}") as connection:
-        yield connection
-    service.terminate()
-    assert service.wait(30) == 0
 
 
 def request(uri, model, group="", region=None, **params):

@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from tests.integration.servers import Probed, becomes_true, is_gone, probe_service
+from tests.integration.servers import Probed, probe_service
+from tests.waiting import becomes_true, is_gone
 
 from respan.v1 import segmentation_pb2 as pb
 from respan.v1 import segmentation_pb2_grpc as pb_grpc

@@ -1,12 +1,9 @@
 """The training service as a process of its own, asked over gRPC."""
 
-import os
-import subprocess
-import sys
-import time
-
 import grpc
 import pytest
+from tests.stage_services import stage_channel
+from tests.waiting import becomes_true
 
 from respan.v1 import stage_pb2
 from respan.v1 import training_pb2 as pb
@@ -34,22 +31,8 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(root):
     """A client of a running service whose data root is `root`."""
-    port_file = root / "port"
-    settings = {
-        "RESPAN_PORT_FILE": str(port_file),
-        "RESPAN_DATA_ROOTS": str(root),
-        "RESPAN_DEVICE": "cpu",
-        "RESPAN_THREADS": "1",
-    }
-    service = subprocess.Popen([sys.executable, "-m", "respan_training"], env=os.environ | settings)
-    deadline = time.monotonic() + 60
-    while not port_file.exists() and service.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert port_file.exists(), "the service did not start"
-    with grpc.insecure_channel(f"127.0.0.1:{port_file.read_text()}") as connection:
+    with stage_channel("training", root) as connection:
         yield rpc.TrainingServiceStub(connection)
-    service.terminate()
-    assert service.wait(30) == 0
 
 
 def result_of(stream):
@@ -87,10 +70,7 @@ def test_a_cancelled_training_stops_and_can_go_on(client, root):
         if event.WhichOneof("event") == "progress" and event.progress.done > 0:
             break
     stream.cancel()
-    deadline = time.monotonic() + 10
-    while client.Describe(stage_pb2.DescribeRequest()).busy and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not client.Describe(stage_pb2.DescribeRequest()).busy
+    assert becomes_true(lambda: not client.Describe(stage_pb2.DescribeRequest()).busy, 10)
 
 
 def test_a_folder_outside_the_roots_is_refused(client):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.compose_files import read_compose
 
 from respan_common.settings import ServiceSettings
 from respan_orchestrator.settings import OrchestratorSettings
@@ -34,22 +34,9 @@ NOT_FOR_COMPOSE = {
 """Settings that a container keeps as they are, with the reason."""
 
 
-class ComposeLoader(yaml.SafeLoader):
-    """YAML with the tags that Compose adds to it: !reset, !override."""
-
-
-ComposeLoader.add_multi_constructor("!", lambda loader, tag, node: tag)
-
-
-def compose(path: Path) -> dict[str, Any]:
-    content = yaml.load(path.read_text(), Loader=ComposeLoader)
-    assert isinstance(content, dict)
-    return content
-
-
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    return compose(ROOT / "compose.yaml")["services"]
+    return read_compose(ROOT / "compose.yaml")["services"]
 
 
 def images(services: dict[str, Any]) -> set[str]:
@@ -75,7 +62,7 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 
 
 def test_every_image_has_its_base_and_its_lock(services):
-    gpu = compose(DEPLOY / "compose.quantification-gpu.yaml")["services"]
+    gpu = read_compose(DEPLOY / "compose.quantification-gpu.yaml")["services"]
     for image in images(services) | images(gpu):
         assert re.search(rf"^FROM \S+ AS for-{image}$", DOCKERFILE, re.MULTILINE), image
         assert (ROOT / "locks" / f"{image}.txt").is_file()
@@ -107,7 +94,7 @@ def test_every_container_comes_back_after_a_reboot(services):
 
 @pytest.mark.parametrize("file", ["../compose.yaml", *OVERRIDES])
 def test_every_published_port_is_for_this_machine_alone(file):
-    for service in compose(DEPLOY / file)["services"].values():
+    for service in read_compose(DEPLOY / file)["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
@@ -116,13 +103,13 @@ def test_gpus_are_reserved_by_driver_and_the_processor_override_drops_every_rese
     for name in reserving:
         devices = services[name]["deploy"]["resources"]["reservations"]["devices"]
         assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
-    cpu = compose(DEPLOY / "compose.cpu.yaml")["services"]
+    cpu = read_compose(DEPLOY / "compose.cpu.yaml")["services"]
     assert reserving == {name for name, service in cpu.items() if "deploy" in service}
     assert set(cpu) == set(STAGES)
 
 
 def test_whoever_has_the_gpu_shares_the_lock_on_it(services):
-    gpu = compose(DEPLOY / "compose.quantification-gpu.yaml")["services"]
+    gpu = read_compose(DEPLOY / "compose.quantification-gpu.yaml")["services"]
     for service in [*services.values(), *gpu.values()]:
         if "deploy" in service:
             assert "/run/gpu-lease" in [volume["target"] for volume in service["volumes"]]
@@ -133,7 +120,7 @@ def test_every_variable_of_the_compose_files_is_in_the_example():
     example = (DEPLOY / "env.example").read_text()
     files = [ROOT / "compose.yaml", *DEPLOY.glob("compose.*.yaml")]
     used = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
-    used |= {name for file in files for name in handed_on(compose(file)["services"])}
+    used |= {name for file in files for name in handed_on(read_compose(file)["services"])}
     assert not {name for name in used if not re.search(rf"^#?{name}=", example, re.MULTILINE)}
 
 
@@ -141,7 +128,7 @@ def test_every_variable_of_the_compose_files_is_in_the_example():
 def test_every_setting_of_a_process_can_be_given_to_its_container(services, name):
     kind = OrchestratorSettings if name == "worker" else ServiceSettings
     wanted = {f"RESPAN_{field.upper()}" for field in kind.model_fields}
-    encrypted = compose(DEPLOY / "compose.tls.yaml")["services"]
+    encrypted = read_compose(DEPLOY / "compose.tls.yaml")["services"]
     given = {*services[name]["environment"], *encrypted[name]["environment"]}
     in_the_image = set(re.findall(r"RESPAN_\w+(?==)", DOCKERFILE))
     assert wanted - given - in_the_image <= NOT_FOR_COMPOSE.keys()

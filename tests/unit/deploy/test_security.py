@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.compose_files import read_compose
 
 from respan_common.settings import ServiceSettings
 from respan_orchestrator.settings import OrchestratorSettings
@@ -29,22 +29,9 @@ COMMAND_LINE = "compose.host.yaml"
 BECOMES_ANOTHER_USER = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
 
 
-class ComposeLoader(yaml.SafeLoader):
-    """YAML with the tags that Compose adds to it: !reset, !override."""
-
-
-ComposeLoader.add_multi_constructor("!", lambda loader, tag, node: None)
-
-
-def read(path: Path) -> dict[str, Any]:
-    content = yaml.load(path.read_text(), Loader=ComposeLoader)
-    assert isinstance(content, dict)
-    return content
-
-
 def merged(files: list[Path]) -> dict[str, dict[str, Any]]:
     """Services of all files together: mappings are merged, everything else replaced."""
-    return reduce(_merge, (read(path)["services"] for path in files), {})
+    return reduce(_merge, (read_compose(path)["services"] for path in files), {})
 
 
 def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +66,7 @@ def test_containers_of_ours_are_not_root(name):
 
 @pytest.mark.parametrize("path", [ROOT / "compose.yaml", *OVERRIDES], ids=lambda path: path.name)
 def test_only_pages_are_published_and_only_on_this_machine(path):
-    for name, service in read(path)["services"].items():
+    for name, service in read_compose(path)["services"].items():
         for port in service.get("ports") or []:
             assert port.startswith("127.0.0.1:")
             if path.name == COMMAND_LINE and name in STAGES:
@@ -88,7 +75,7 @@ def test_only_pages_are_published_and_only_on_this_machine(path):
 
 
 def test_the_database_and_the_stages_are_reachable_from_no_outside():
-    services = read(ROOT / "compose.yaml")["services"]
+    services = read_compose(ROOT / "compose.yaml")["services"]
     assert [name for name, service in services.items() if service.get("ports")] == ["prefect"]
 
 
@@ -105,7 +92,7 @@ def test_no_compose_file_holds_a_token():
 
 @pytest.fixture
 def tls() -> dict[str, Any]:
-    return read(DEPLOY / "compose.tls.yaml")
+    return read_compose(DEPLOY / "compose.tls.yaml")
 
 
 @pytest.mark.parametrize("name", [*STAGES, "worker"])
@@ -137,7 +124,7 @@ def test_keys_and_passwords_are_not_committed():
 
 
 def test_page_and_worker_have_the_same_password_or_none():
-    services = read(ROOT / "compose.yaml")["services"]
+    services = read_compose(ROOT / "compose.yaml")["services"]
     # An empty value would be a password that nobody can give.
     assert services["prefect"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"] is None
     assert services["worker"]["environment"]["PREFECT_API_AUTH_STRING"] is None

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from tests.strategies import SPACINGS, triples
 
 from respan_common.errors import InputError
-from respan_common.geometry import VoxelSpacing, grow, relative, shape_of, whole
+from respan_common.geometry import (
+    VoxelSpacing,
+    absolute,
+    clipped,
+    grow,
+    relative,
+    shape_of,
+    whole,
+)
 
 
 @pytest.mark.parametrize("edge", [0.0, -1.0, math.nan, math.inf])
@@ -49,3 +57,9 @@ def test_a_grown_box_stays_inside_and_finds_its_inner_box_again(shape, margin):
     assert np.array_equal(volume[outer][relative(inner, outer)], volume[inner])
     assert shape_of(whole(shape)) == shape
     assert all(0 <= part.start < part.stop <= n for part, n in zip(outer, shape, strict=True))
+    assert absolute(relative(inner, outer), outer) == inner
+
+
+def test_a_clipped_box_keeps_what_lies_in_the_array():
+    box = (slice(-2, 3), slice(4, 9), slice(1, 2))
+    assert clipped(box, (5, 6, 7)) == (slice(0, 3), slice(4, 6), slice(1, 2))

@@ -69,6 +69,11 @@ def grow(box: Box, margin_zyx: Zyx, shape_zyx: Zyx) -> Box:
     return (z, y, x)
 
 
+def clipped(box: Box, shape_zyx: Zyx) -> Box:
+    """The part of a box that lies in an array of that shape."""
+    return grow(box, (0, 0, 0), shape_zyx)
+
+
 def hull(boxes: Sequence[Box]) -> Box:
     """Smallest box around some boxes."""
     z, y, x = (
@@ -90,6 +95,14 @@ def relative(inner: Box, outer: Box) -> Box:
     """`inner` as seen from the first voxel of `outer`."""
     z, y, x = (
         slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)
+    )
+    return (z, y, x)
+
+
+def absolute(inner: Box, outer: Box) -> Box:
+    """The box that is `inner` when seen from the first voxel of `outer`."""
+    z, y, x = (
+        slice(i.start + o.start, i.stop + o.start) for i, o in zip(inner, outer, strict=True)
     )
     return (z, y, x)
 

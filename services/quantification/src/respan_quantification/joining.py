@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, Zyx
+from respan_common.geometry import Box, Zyx, clipped
 from respan_quantification import necks
 from respan_quantification.attachment import Base
 from respan_quantification.classes import Mask
 from respan_quantification.complexes import FATES, Complexes
-from respan_quantification.frame import Frame
 from respan_quantification.search import STEP_UM, Parts, Scene, Waiting
 
 
@@ -27,16 +26,16 @@ def find_neck(
     number = int(parts.complexes[part])
     index = parts.voxels.index_zyx[parts.rows(part)]
     box = _room(index, base, scene)
-    clipped = _clipped(box, scene.frame)
-    if clipped != box:
+    inside = clipped(box, scene.frame.outer_shape)
+    if inside != box:
         waiting.see(number, box, scene.slack_um)
-    for other in _unclear(clipped, complexes):
+    for other in _unclear(inside, complexes):
         waiting.see(number, box, scene.slack_um)
         waiting.see(number, complexes.box(other), STEP_UM)
     if waiting.flags[number]:
         return None
-    corner = np.array([edge.start for edge in clipped])
-    room = _furnished(clipped, part, index - corner, parts, scene, complexes)
+    corner = np.array([edge.start for edge in inside])
+    room = _furnished(inside, part, index - corner, parts, scene, complexes)
     neck = necks.infer_neck(
         room,
         _moved(base.voxel_zyx, corner),
@@ -58,14 +57,6 @@ def _room(index: NDArray[np.int32], base: Base, scene: Scene) -> Box:
     z, y, x = (
         slice(part.start - int(first), part.stop - int(first))
         for part, first in zip(box, frame.corner, strict=True)
-    )
-    return (z, y, x)
-
-
-def _clipped(box: Box, frame: Frame) -> Box:
-    z, y, x = (
-        slice(max(part.start, 0), min(part.stop, size))
-        for part, size in zip(box, frame.outer_shape, strict=True)
     )
     return (z, y, x)
 

@@ -16,7 +16,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, VoxelSpacing, Zyx, grow, relative
+from respan_common.geometry import Box, VoxelSpacing, Zyx, absolute, grow, relative
 from respan_quantification import contacts
 from respan_quantification.arrays import inside_distance
 from respan_quantification.census import Census
@@ -286,11 +286,10 @@ def _depths_um(dendrites: Labels, tight: Box, frame: Frame, reach_um: float) -> 
     Other dendrites need no care: objects that do not touch have background between them, which
     is nearer.
     """
-    start = [part.start for part in frame.inner_in_outer]
-    z, y, x = (slice(a + t.start, a + t.stop) for a, t in zip(start, tight, strict=True))
-    around = grow((z, y, x), frame.spacing.reach(reach_um), dendrites.shape)
+    own = absolute(tight, frame.inner_in_outer)
+    around = grow(own, frame.spacing.reach(reach_um), dendrites.shape)
     depth = inside_distance(dendrites[around] > 0, frame.spacing)
-    return np.asarray(np.minimum(depth[relative((z, y, x), around)], np.float32(reach_um)))
+    return np.asarray(np.minimum(depth[relative(own, around)], np.float32(reach_um)))
 
 
 def _thickest(

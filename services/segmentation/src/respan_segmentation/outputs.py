@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_common.geometry import Box, Zyx, intersection, relative, shape_of
 from respan_segmentation.emission import Emitted
 from respan_segmentation.scores import Meaning, entropy
 
@@ -147,11 +147,8 @@ class RowBuffer:
 
     def put(self, box: Box, values: Values | None) -> None:
         """Take the part of a box that lies in the row; None: it is background."""
-        z, y, x = (
-            slice(max(one.start, own.start), min(one.stop, own.stop))
-            for one, own in zip(box, self.box, strict=True)
-        )
-        shared: Box = (z, y, x)
+        shared = intersection(box, self.box)
+        assert shared is not None
         self.missing -= int(np.prod(shape_of(shared)))
         if values is None:
             return

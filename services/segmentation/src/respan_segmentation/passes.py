@@ -12,7 +12,17 @@ import numpy as np
 import torch
 
 from respan_common.errors import CapacityError
-from respan_common.geometry import Box, Zyx, hull, intersection, relative, shape_of, whole
+from respan_common.geometry import (
+    Box,
+    Zyx,
+    absolute,
+    clipped,
+    hull,
+    intersection,
+    relative,
+    shape_of,
+    whole,
+)
 from respan_common.params import SegmentationParams
 from respan_segmentation.emission import Emitted
 from respan_segmentation.model import Model, mask_grids
@@ -247,11 +257,7 @@ class Pass:
 
     def _in_image(self, box: Box) -> Box:
         """A box of the crop, in nnU-Net's axis order, as (z, y, x) in the image."""
-        z, y, x = (
-            slice(part.start + own.start, part.stop + own.start)
-            for part, own in zip(self.grid.back(box), self._crop, strict=True)
-        )
-        return (z, y, x)
+        return absolute(self.grid.back(box), self._crop)
 
     @property
     def _crop(self) -> Box:
@@ -287,11 +293,7 @@ class Pass:
         """Whether a window, on the model's grid, can hold anything but background."""
         if not self._params.skips_empty:
             return True
-        inside = tuple(
-            slice(max(part.start, 0), min(part.stop, size))
-            for part, size in zip(window, self._layout.tiling.shape, strict=True)
-        )
-        near = self._layout.regrid.image_box((inside[0], inside[1], inside[2]))
+        near = self._layout.regrid.image_box(clipped(window, self._layout.tiling.shape))
         return self._survey.occupancy.holds_something(self._in_image(near))
 
     def windows(self) -> tuple[int, int]:

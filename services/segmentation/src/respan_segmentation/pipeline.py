@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, Zyx, hull, relative, shape_of
+from respan_common.geometry import Box, clipped, hull, relative, shape_of
 from respan_segmentation.emission import Emission, Emitted
 from respan_segmentation.networks import Predict
 from respan_segmentation.normalization import Normalization
@@ -198,7 +198,7 @@ class _Seen:
 def _see(read: Read, windows: Sequence[Box], recipe: Recipe) -> _Seen:
     """Everything that some windows see."""
     around = hull(windows)
-    seen = _inside(around, recipe.layout.tiling.shape)
+    seen = clipped(around, recipe.layout.tiling.shape)
     regrid = recipe.layout.regrid
     grey = recipe.normalization.apply(read(regrid.image_box(seen)))
     values = regrid.to_model(torch.from_numpy(grey).to(recipe.device), seen)
@@ -224,11 +224,3 @@ def _padded(inputs: torch.Tensor, seen: Box, around: Box) -> torch.Tensor:
     padded = inputs.new_zeros((len(inputs), *shape_of(around)))
     padded[(slice(None), *relative(seen, around))] = inputs
     return padded
-
-
-def _inside(box: Box, shape: Zyx) -> Box:
-    z, y, x = (
-        slice(max(part.start, 0), min(part.stop, size))
-        for part, size in zip(box, shape, strict=True)
-    )
-    return (z, y, x)

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, VoxelSpacing, Zyx, shape_of
+from respan_common.geometry import Box, VoxelSpacing, Zyx, absolute, shape_of
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import Model, grids
@@ -65,11 +65,7 @@ class Grid:
         """Reads boxes of the crop in nnU-Net's axis order, with a reader of (z, y, x) boxes."""
 
         def turned_read(box: Box) -> NDArray[Any]:
-            z, y, x = (
-                slice(part.start + own.start, part.stop + own.start)
-                for part, own in zip(self.back(box), crop, strict=True)
-            )
-            return read((z, y, x)).transpose(self.folder.transpose)
+            return read(absolute(self.back(box), crop)).transpose(self.folder.transpose)
 
         return turned_read
 

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from respan_common.geometry import Box, VoxelSpacing, Zyx, grow, relative, shape_of, whole
+from respan_common.geometry import (
+    Box,
+    VoxelSpacing,
+    Zyx,
+    absolute,
+    grow,
+    intersection,
+    relative,
+    shape_of,
+    whole,
+)
 from respan_common.model_folders import ModelFolder
 from respan_common.params import SegmentationParams
 from respan_segmentation.model import Model
@@ -92,9 +102,9 @@ class Refinement:
         ndimage.label(np.isin(classes, self._spines), structure=_TOUCHING, output=objects)
         count = too_large = 0
         for number, (z, y, x) in enumerate(ndimage.find_objects(objects), start=1):
-            found = _shifted((z, y, x), outer)
+            found = absolute((z, y, x), outer)
             crop = grow(found, self._margin, shape)
-            if not _overlaps(crop, inner):
+            if intersection(crop, inner) is None:
                 continue
             if max(self._length_um(found)) > LARGEST_UM:
                 too_large += 1
@@ -168,18 +178,6 @@ def _translation(own: Mapping[str, int], roles: Mapping[str, int]) -> NDArray[np
     for role, value in own.items():
         table[value] = roles.get(role, fallback if role in SPINE_ROLES else 0)
     return table
-
-
-def _shifted(box: Box, outer: Box) -> Box:
-    z, y, x = (
-        slice(part.start + own.start, part.stop + own.start)
-        for part, own in zip(box, outer, strict=True)
-    )
-    return (z, y, x)
-
-
-def _overlaps(one: Box, other: Box) -> bool:
-    return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
 
 
 def _begins_in(box: Box, other: Box) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_common.geometry import Box, Zyx, intersection, relative, shape_of
 from respan_segmentation.tiles import Tiling, importance_map
 
 Scored = Iterable[tuple[Box, torch.Tensor]]
@@ -260,8 +260,6 @@ def _part(sums: torch.Tensor, inner: Box, outer: Box) -> torch.Tensor:
 
 def _overlap(window: Box, box: Box) -> tuple[Box, Box]:
     """The shared voxels of two boxes, as seen from `box` and as seen from `window`."""
-    z, y, x = (
-        slice(max(one.start, other.start), min(one.stop, other.stop))
-        for one, other in zip(window, box, strict=True)
-    )
-    return relative((z, y, x), box), relative((z, y, x), window)
+    shared = intersection(window, box)
+    assert shared is not None
+    return relative(shared, box), relative(shared, window)

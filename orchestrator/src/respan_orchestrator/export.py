@@ -26,6 +26,8 @@ from respan_orchestrator.table_export import SPINES, export_tables, read_table
 from respan_orchestrator.validation import write_mips, write_volumes
 
 _STEPS = 1000
+_Step = Callable[[Reporter], list[Path]]
+"""Writes something, and gives the files that are there then."""
 
 
 def export_image(
@@ -46,62 +48,52 @@ def export_image(
     ledger
         Large files that it lists are not written again.
     """
-    name = store.name.removesuffix(".ome.zarr")
-    validation, notes = sub_folder / "Validation_Data", ledger or Ledger()
-    steps: list[tuple[str, Callable[[Reporter], list[Path]]]] = [
-        (
-            "Segmentation_Labels",
-            lambda part: export_classes(
-                store, validation / f"Segmentation_Labels/{name}.tif", part, notes
-            ),
-        ),
-        (
-            "Restored_Images",
-            lambda part: export_restored(
-                store,
-                validation / f"Restored_Images/{name}.tif",
-                part,
-                notes,
-                wanted=settings.restored_as_tiff,
-            ),
-        ),
-        (
-            "Validation_MIPs",
-            lambda part: export_mips(
-                store,
-                validation / f"Validation_MIPs/MIP_{name}.tif",
-                settings.quantification.channel,
-                part,
-                notes,
-                wanted=settings.validation_mips,
-            ),
-        ),
-        (
-            "Validation_Vols",
-            lambda part: export_volumes(
-                store,
-                validation / f"Validation_Vols/{name}.tif",
-                settings.quantification.channel,
-                part,
-                notes,
-                wanted=settings.validation_volumes,
-            ),
-        ),
-        (
-            "Spine_Arrays",
-            lambda part: _export_spine_arrays(store, sub_folder, settings, part, notes),
-        ),
-        ("Spine_Meshes", lambda part: export_meshes(store, validation / "Spine_Meshes", part)),
-        ("Tables", lambda part: export_tables(store, sub_folder / "Tables", settings.shape_rules)),
-        ("SWC_files", lambda part: export_swc(store, sub_folder / "SWC_files")),
-    ]
+    steps = _steps(store, sub_folder, settings, ledger or Ledger())
     written: list[Path] = []
-    for done, (what, step) in enumerate(steps):
+    for done, (what, step) in enumerate(steps.items()):
         part = PartReporter(report, done, len(steps), f"writing {what}")
         part.progress(0, 1)
         written += step(part)
     report.progress(len(steps), len(steps), "written")
     return written
+
+
+def _steps(
+    store: Location, sub_folder: Path, settings: AnalysisSettings, ledger: Ledger
+) -> dict[str, _Step]:
+    """Everything that is written, in this order, by the folder that it goes to."""
+    meshes = sub_folder / "Validation_Data" / "Spine_Meshes"
+    return {
+        **_validation_steps(store, sub_folder / "Validation_Data", settings, ledger),
+        "Spine_Arrays": lambda part: _export_spine_arrays(
+            store, sub_folder, settings, part, ledger
+        ),
+        "Spine_Meshes": lambda part: export_meshes(store, meshes, part),
+        "Tables": lambda part: export_tables(store, sub_folder / "Tables", settings.shape_rules),
+        "SWC_files": lambda part: export_swc(store, sub_folder / "SWC_files"),
+    }
+
+
+def _validation_steps(
+    store: Location, folder: Path, settings: AnalysisSettings, ledger: Ledger
+) -> dict[str, _Step]:
+    """The TIFFs that people look at."""
+    file = f"{store.name.removesuffix('.ome.zarr')}.tif"
+    channel = settings.quantification.channel
+    classes, restored = folder / "Segmentation_Labels" / file, folder / "Restored_Images" / file
+    mips, volumes = folder / "Validation_MIPs" / f"MIP_{file}", folder / "Validation_Vols" / file
+    return {
+        "Segmentation_Labels": lambda part: export_classes(store, classes, part, ledger),
+        "Restored_Images": lambda part: export_restored(
+            store, restored, part, ledger, wanted=settings.restored_as_tiff
+        ),
+        "Validation_MIPs": lambda part: export_mips(
+            store, mips, channel, part, ledger, wanted=settings.validation_mips
+        ),
+        "Validation_Vols": lambda part: export_volumes(
+            store, volumes, channel, part, ledger, wanted=settings.validation_volumes
+        ),
+    }
 
 
 def export_classes(

@@ -72,11 +72,11 @@ class ServiceMetrics:
         self.registry = CollectorRegistry()
         self._service, self._worker = service, worker
         self._held: tuple[int, str] | None = None
-        self._requests = Counter(
+        self._requests = self._counter(
             "respan_requests",
             "Calls that have ended, by method and gRPC status.",
-            ["service", "method", "status"],
-            registry=self.registry,
+            "method",
+            "status",
         )
         self._seconds = Histogram(
             "respan_request_seconds",
@@ -85,32 +85,29 @@ class ServiceMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._blocks = Counter(
-            "respan_blocks_done",
-            "Blocks of images that were done, in parts.",
-            ["service"],
-            registry=self.registry,
+        self._blocks = self._counter(
+            "respan_blocks_done", "Blocks of images that were done, in parts."
         ).labels(service)
-        self._loads = Counter(
+        self._loads = self._counter(
             "respan_model_loads",
             "Times that a worker took up another model than it had, or its first one.",
-            ["service"],
-            registry=self.registry,
         ).labels(service)
-        self._heard_at = Gauge(
+        self._heard_at = self._gauge(
             "respan_last_progress_timestamp_seconds",
             "When a stage last said something, or the service began.",
-            ["service"],
-            registry=self.registry,
         ).labels(service)
-        self._peak = Gauge(
+        self._peak = self._gauge(
             "respan_stage_peak_memory_bytes",
             "Most memory that the last finished stage held; absent before the first one.",
-            ["service"],
-            registry=self.registry,
         )
         self._heard_at.set_to_current_time()
         self.registry.register(_Looks(service, tuple(data_roots), worker))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["service", *labels], registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["service"], registry=self.registry)
 
     def serve(self, settings: ServiceSettings) -> None:
         """Let Prometheus read, if the settings name a port for it."""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from respan_common.checkpoints import read_checkpoint as services_read_checkpoint
 from respan_common.errors import ModelError
 from respan_orchestrator.checkpoints import read_checkpoint
-from respan_segmentation.model import read_checkpoint as services_read_checkpoint
 
 WEIGHTS = {"conv.weight": torch.randn(4, 2, 3), "conv.bias": torch.zeros(4)}
 HARMLESS = {

@@ -9,10 +9,11 @@ import pytest
 import torch
 from tests.nnunet_models import write_random_model
 
+from respan_common.checkpoints import read_checkpoint
 from respan_common.errors import CapacityError, ModelError
 from respan_common.geometry import VoxelSpacing
 from respan_common.model_folders import describe
-from respan_segmentation.model import grids, load, read_checkpoint
+from respan_segmentation.model import grids, load
 from respan_segmentation.networks import BatchedNetwork
 
 CPU = torch.device("cpu")

@@ -3,8 +3,9 @@
 import pytest
 from tests.nnunet_models import make_plans_old, write_random_model
 
+from respan_common.checkpoints import read_checkpoint
 from respan_common.model_folders import describe
-from respan_segmentation.model import build_network, read_checkpoint
+from respan_segmentation.model import build_network
 
 
 def fits(folder):

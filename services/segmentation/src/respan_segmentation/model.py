@@ -1,25 +1,22 @@
 """Load an nnU-Net v2 model and run its networks on patches.
 
-Checkpoints are pickles, and pickles can run code. They are read with torch's restricted reader,
-which knows tensors, plain containers and the numpy scalars below, and refuses everything else.
 Networks are built from plans.json alone, by nnU-Net's own classes: no trainer is imported.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from respan_common.checkpoints import read_checkpoint
 from respan_common.errors import ModelError
 from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.model_folders import ModelFolder
@@ -31,18 +28,6 @@ from respan_segmentation.resampling import Regrid, regrid
 # Larger batches of windows did not pay in nnU-Net's own measurements; smaller ones leave gaps.
 _GPU_BATCH_VOXELS = 2**22
 
-_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
-_ARRAY = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-# What nnU-Net's training log may hold besides tensors; numpy 1 wrote the other path.
-_HARMLESS: list[Any] = [
-    np.dtype,
-    np.ndarray,
-    _SCALAR,
-    _ARRAY,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_ARRAY, "numpy.core.multiarray._reconstruct"),
-    *(type(np.dtype(name)) for name in ("bool", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")),
-]
 _RESAMPLING = {"resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"}
 
 
@@ -143,37 +128,6 @@ def _load(folder: ModelFolder, devices: tuple[torch.device, ...], threads: int) 
     mirrors = checkpoints[0].get("inference_allowed_mirroring_axes") or ()
     axes = tuple(int(axis) + shift for axis in mirrors)
     return Model(folder, networks, axes, devices, threads)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint, read without running any code in it.
-
-    Raises
-    ------
-    ModelError
-        If it needs more than tensors and numbers, or is not a checkpoint of nnU-Net v2.
-    """
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(f"{path} {_complaint(error)}") from error
-    if not isinstance(content, dict) or "network_weights" not in content:
-        raise ModelError(f"{path} is not a checkpoint of nnU-Net v2: it has no 'network_weights'")
-    return content
-
-
-def _complaint(error: Exception) -> str:
-    """What is wrong, without the restricted reader's advice on how to switch it off."""
-    forbidden = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
-    if not forbidden:
-        return f"is not a readable checkpoint ({str(error).splitlines()[0]}): copy it again"
-    return (
-        "is refused: reading it would run code from the file "
-        f"({forbidden[0].split(' was not an allowed')[0]}). If you trust its origin, save its "
-        "weights again with torch.save({'network_weights': ..., 'init_args': "
-        "{'configuration': ...}}, path)"
-    )
 
 
 def _check_configuration(folder: ModelFolder, path: Path, checkpoint: Mapping[str, Any]) -> None:

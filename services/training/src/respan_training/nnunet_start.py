@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from respan_common.checkpoints import read_checkpoint
 from respan_common.errors import ModelError
 from respan_common.model_folders import describe
 from respan_common.model_networks import architecture
-
-# What nnU-Net's own checkpoints hold beside tensors: numbers of NumPy in their training log.
-_HARMLESS: list[Any] = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    torch.device,
-]
 
 
 @dataclass(frozen=True)
@@ -50,11 +38,5 @@ def read_start(folder: Path) -> Start:
     if tuple(model.transpose) != (0, 1, 2):
         raise ModelError(f"{folder} was trained with other axes first ({model.transpose})")
     architecture(model)  # refuses plans that name code
-    path = model.checkpoints[0]
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = dict(content["network_weights"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read as weights of nnU-Net: {error}") from error
+    weights = read_checkpoint(model.checkpoints[0])["network_weights"]
     return Start(dict(model.settings), weights, model.digest)

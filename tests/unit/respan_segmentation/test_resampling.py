@@ -1,14 +1,19 @@
 """Changes of grid against scikit-image's, which nnU-Net uses."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from batchgenerators.augmentations.utils import resize_segmentation
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    compute_new_shape,
+    determine_do_sep_z_and_axis,
+)
 from skimage.transform import resize
 
 from respan_common.geometry import whole
-from respan_segmentation.resampling import Axis, Regrid, regrid
+from respan_segmentation.resampling import Axis, Regrid, flat_axis_of, regrid
 
 SIZES = [(20, 26), (31, 17), (9, 9), (1, 3), (4, 1)]
 
@@ -96,3 +101,13 @@ def test_sizes_are_nnunets_also_where_a_half_is_rounded():
             for size in sizes:
                 given = regrid((size, 1, 1), (image, 1, 1), (model, 1, 1)).model_shape[0]
                 assert given == max(int(compute_new_shape([size], [image], [model])[0]), 1)
+
+
+SPACINGS = list(itertools.product((0.1, 0.12, 0.3, 0.31, 1.0), repeat=3))
+
+
+@pytest.mark.parametrize("forced", [None, True, False])
+def test_the_flat_axis_is_nnunets(forced):
+    for own, wanted in zip(SPACINGS, SPACINGS[17:] + SPACINGS[:17], strict=True):
+        _, expected = determine_do_sep_z_and_axis(forced, own, wanted)
+        assert flat_axis_of(forced, own, wanted) == expected

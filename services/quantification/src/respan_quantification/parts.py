@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from respan_common.locks import exclusive_if_free
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -57,6 +59,8 @@ class Parts:
 
     def load_table(self, step: str, number: int) -> pd.DataFrame:
         """A table that was kept."""
+        import pandas as pd  # the server names the stage without it
+
         return pd.read_parquet(self._path(step, number).with_suffix(".parquet"))
 
     def is_done(self, step: str, number: int) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
@@ -23,7 +22,7 @@ from respan_common.model_folders import ModelFolder
 from respan_common.model_networks import architecture
 from respan_segmentation import processor
 from respan_segmentation.networks import BatchedNetwork, Network, Predict, averaged
-from respan_segmentation.resampling import Regrid, regrid
+from respan_segmentation.resampling import Regrid, flat_axis_of, regrid
 
 # Larger batches of windows did not pay in nnU-Net's own measurements; smaller ones leave gaps.
 _GPU_BATCH_VOXELS = 2**22
@@ -201,9 +200,8 @@ def grids(
     if any(name == "no_resampling_hack" for name, _ in kinds):
         wanted = own
     forced = kinds[0][1].get("force_separate_z")
-    _, flat_axis = determine_do_sep_z_and_axis(forced, own, wanted)
     orders = (_order(*kinds[0], default=3), _order(*kinds[1], default=1))
-    return regrid(image_shape, own, wanted, None if flat_axis is None else int(flat_axis), orders)
+    return regrid(image_shape, own, wanted, flat_axis_of(forced, own, wanted), orders)
 
 
 def mask_grids(folder: ModelFolder, regrid: Regrid) -> Regrid:

@@ -28,6 +28,8 @@ _BAND = 64
 """Output voxels per matrix product."""
 _NO_WEIGHT = 1e-9
 """Spline weights below this change nothing in single precision."""
+_FLAT = 3
+"""So many times as long as its shortest edge a voxel is flat (nnU-Net: `ANISO_THRESHOLD`)."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,23 @@ class Regrid:
         for number, (axis, part) in enumerate(zip(self.axes, image_box, strict=True)):
             values = _resize(values, number - 3, axis.model, axis.image, axis.order_out, part)
         return values
+
+
+def flat_axis_of(forced: bool | None, *spacings: Sequence[float]) -> int | None:
+    """Axis that nnU-Net resamples by itself, without splines; None if it treats all alike.
+
+    It is the longest edge of the first flat voxel, or of the first at all if `forced`; as in
+    nnU-Net's `determine_do_sep_z_and_axis`, whose module would bring pandas along.
+    """
+
+    def is_flat(spacing: Sequence[float]) -> bool:
+        return max(spacing) / min(spacing) > _FLAT if forced is None else forced
+
+    chosen = next(filter(is_flat, spacings), None)
+    if chosen is None:
+        return None
+    longest = [axis for axis, edge in enumerate(chosen) if edge == max(chosen)]
+    return longest[0] if len(longest) == 1 else None
 
 
 def regrid(

@@ -1,6 +1,6 @@
 """Synthesis and training as stages: from folders to folders.
 
-The server imports this module to name its stages, so PyTorch is imported only where a worker
+The server imports this module to name its stages, so what is heavy is imported only where a worker
 needs it.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 from respan_common.events import Accepted, Reporter, StageResult
 from respan_common.locks import exclusive
 from respan_training.jobs import SynthesisJob, TrainingJob
-from respan_training.synthesis import write_phantoms, write_truth
 
 
 def run_synthesis(job: SynthesisJob, report: Reporter) -> StageResult:
     """Write phantom volumes; those that are already there stay."""
+    from respan_training.synthesis import write_phantoms, write_truth
+
     total = job.params.images
     report.accepted(Accepted(shape=tuple(job.params.shape or ()), blocks=total))
     report.progress(0, total, "making volumes")

@@ -274,7 +274,7 @@ def test_a_refusal_is_an_error_in_both_spans(image_run):
 
 def test_nothing_is_traced_and_nothing_imported_without_a_collector():
     code = (
-        "import sys, respan_segmentation.__main__\n"
+        "import sys, respan_common.serving, respan_segmentation.server\n"
         "from respan_common import tracing\n"
         "with tracing.span('x') as span: span.set(a=1); span.event('e'); span.fail('no')\n"
         "assert tracing.traceparent() == ''\n"

@@ -1,14 +1,15 @@
 """Run the service: `RESPAN_PORT=50051 python -m respan_restoration`."""
 
-from respan.v1 import restoration_pb2 as pb
-from respan.v1 import restoration_pb2_grpc as rpc
-from respan_common.serving import serve
-from respan_common.settings import ServiceSettings, from_environment
-from respan_restoration.server import RestorationServicer
-
 
 def main() -> None:
     """Serve until SIGTERM."""
+    # Here: a stage's worker is spawned, imports this module again, and needs none of that.
+    from respan.v1 import restoration_pb2 as pb
+    from respan.v1 import restoration_pb2_grpc as rpc
+    from respan_common.serving import serve
+    from respan_common.settings import ServiceSettings, from_environment
+    from respan_restoration.server import RestorationServicer
+
     serve(
         "restoration",
         pb.DESCRIPTOR.services_by_name["RestorationService"].full_name,
@@ -18,6 +19,5 @@ def main() -> None:
     )
 
 
-# A stage's worker is spawned, and imports this module again.
 if __name__ == "__main__":
     main()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.e2e.command_line import Answer, CommandLine
+from tests.e2e.command_line import Answer, CommandLine, CommandsHere, tables_of
 from tests.e2e.containers import Stack
 from tests.hand_model import draw, write_hand_model, write_image
+from tests.stage_services import stage_service
 
 from respan_orchestrator.flow_server import flow_server
 
@@ -50,6 +52,21 @@ def respan(private: dict[str, str]) -> Iterator[CommandLine]:
 
 
 @pytest.fixture(scope="session")
+def commands(
+    private: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CommandsHere]:
+    """`respan` in this process, with services that run already and stay warm."""
+    logs, data = tmp_path_factory.mktemp("services"), str(tmp_path_factory.getbasetemp())
+    with ExitStack() as stack:
+        addresses = {}
+        for name in ("segmentation", "quantification"):
+            service = stage_service(name, logs / name, RESPAN_DATA_ROOTS=data)
+            address = stack.enter_context(service).address
+            addresses[f"RESPAN_{name.upper()}_ADDRESS"] = address
+        yield CommandsHere(private | addresses)
+
+
+@pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hand_model(tmp_path_factory.mktemp("models") / "by_hand")
 
@@ -76,9 +93,23 @@ def experiment(
 
 
 @pytest.fixture(scope="session")
-def first_run(respan: CommandLine, experiment: Path, model: Path) -> Answer:
+def _first_run(
+    respan: CommandLine, experiment: Path, model: Path
+) -> tuple[Answer, dict[str, bytes]]:
+    return respan("run", experiment, "--model", model), tables_of(experiment)
+
+
+@pytest.fixture(scope="session")
+def first_run(_first_run: tuple[Answer, dict[str, bytes]]) -> Answer:
     """The answer of the first run over `experiment`."""
-    return respan("run", experiment, "--model", model)
+    return _first_run[0]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(_first_run: tuple[Answer, dict[str, bytes]]) -> dict[str, bytes]:
+    """The tables that the first run over `experiment` wrote."""
+    assert _first_run[0].code == 0
+    return _first_run[1]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from tests.e2e.command_line import Answer
+from tests.e2e.command_line import Answer, CommandsHere
 from tests.e2e.conftest import SETTINGS
 from tests.hand_model import draw, write_image
 
@@ -110,12 +110,6 @@ def no_such_folder(folder: Path) -> list[str]:
     return ["run", str(folder / "elsewhere")]
 
 
-def read_only(folder: Path) -> list[str]:
-    write_image(with_settings(folder) / "image.tif")
-    folder.chmod(0o555)
-    return ["run", str(folder)]
-
-
 def model_without_weights(folder: Path) -> list[str]:
     write_image(with_settings(folder / "images") / "image.tif")
     (folder / "model" / "fold_all").mkdir(parents=True)
@@ -139,15 +133,23 @@ def unknown_stage(folder: Path) -> list[str]:
     [
         (nothing_there, "has no images"),
         (no_such_folder, "is not there"),
-        (read_only, "cannot be written"),
         (model_without_weights, "has no weights"),
         (unknown_image, "only image"),
         (unknown_stage, "restart_from"),
     ],
 )
 def test_what_cannot_start_is_refused_at_once(
-    respan, tmp_path, prepare: Callable[[Path], list[str]], part: str
+    private, tmp_path, prepare: Callable[[Path], list[str]], part: str
 ):
-    answer = respan(*prepare(tmp_path), timeout=30)
+    assert_refused(CommandsHere(private)(*prepare(tmp_path)), part)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(respan, tmp_path):
+    write_image(with_settings(tmp_path) / "image.tif")
+    tmp_path.chmod(0o555)
+    assert_refused(respan("run", tmp_path), "cannot be written")
+
+
+def assert_refused(answer: Answer, part: str) -> None:
     assert (answer.code, answer.content["status"]) == (2, "failed")
     assert part in answer.content["error"]

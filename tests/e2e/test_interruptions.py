@@ -11,14 +11,6 @@ from tests.e2e.command_line import CommandLine, answer_of, descendants, tables_o
 from tests.waiting import all_gone, becomes_true
 
 
-@pytest.fixture(scope="module")
-def reference(respan, model, make_experiment, tmp_path_factory) -> dict[str, bytes]:
-    """Tables of a run that nothing disturbed."""
-    folder = make_experiment(tmp_path_factory.mktemp("undisturbed") / "MyExperiment")
-    assert respan("run", folder, "--model", model).code == 0
-    return tables_of(folder)
-
-
 @pytest.fixture
 def alone(private) -> CommandLine:
     """`respan` that brings its own Prefect server."""
@@ -33,7 +25,7 @@ def record(experiment: Path, image: str, stage: str) -> Path:
     "stage", ["segmentation", *(pytest.param(s, marks=pytest.mark.slow) for s in ("ingest",))]
 )
 def test_a_killed_run_goes_on_and_ends_with_the_same_tables(
-    alone, respan, model, make_experiment, reference, tmp_path, stage
+    alone, respan, model, make_experiment, undisturbed, tmp_path, stage
 ):
     experiment = make_experiment(tmp_path / "MyExperiment")
     with alone.running("run", experiment, "--model", model) as process:
@@ -42,10 +34,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tables(
         os.killpg(process.pid, signal.SIGKILL)
     assert started
     assert all_gone(started, 20)
-    assert tables_of(experiment) != reference
+    assert tables_of(experiment) != undisturbed
     again = respan("run", experiment, "--model", model)
     assert "ingest" in again.image("cell1")["skipped"]
-    assert tables_of(experiment) == reference
+    assert tables_of(experiment) == undisturbed
 
 
 @pytest.mark.parametrize(
@@ -73,11 +65,11 @@ def test_a_stopped_run_ends_within_seconds_with_all_that_it_started(
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_end_well(alone, model, make_experiment, reference, tmp_path):
+def test_two_runs_at_once_end_well(alone, model, make_experiment, undisturbed, tmp_path):
     experiment = make_experiment(tmp_path / "MyExperiment")
     fresh = CommandLine(alone.environment | {"PREFECT_HOME": str(tmp_path / "prefect")})
     command = ("run", experiment, "--model", model)
     with fresh.running(*command) as first, fresh.running(*command) as second:
         answers = [answer_of(process) for process in (first, second)]
     assert [answer.code for answer in answers] == [0, 0]
-    assert tables_of(experiment) == reference
+    assert tables_of(experiment) == undisturbed

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from tests.e2e.command_line import Answer, CommandLine
+from tests.e2e.command_line import Answer, CommandsHere
 from tests.hand_model import DARK, DENDRITE, SPINE, draw, write_image
 
 Quantify = Any
@@ -26,7 +26,7 @@ def classes() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def quantify(respan: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Quantify:
+def quantify(commands: CommandsHere, tmp_path_factory: pytest.TempPathFactory) -> Quantify:
     """Quantifies a drawing with labels of one's own."""
     image = write_image(tmp_path_factory.mktemp("images") / "cell.tif")
 
@@ -34,7 +34,7 @@ def quantify(respan: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Q
         out = tmp_path_factory.mktemp("out")
         tifffile.imwrite(out / "labels.tif", labels)
         small = ("--set", "quantification.min_dendrite_volume_um3=1")
-        return respan("quantify", of, out / "labels.tif", "--out", out, *small, *options), out
+        return commands("quantify", of, out / "labels.tif", "--out", out, *small, *options), out
 
     return work
 

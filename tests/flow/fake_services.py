@@ -80,7 +80,9 @@ class FakeServices:
 @contextmanager
 def served(fake: FakeServices) -> Iterator[str]:
     """host:port where the fake answers for every service."""
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+    # As with real ones, a client that asks often whether they are there is no attacker.
+    options = [("grpc.http2.max_ping_strikes", 0)]
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
     restoration_pb2_grpc.add_RestorationServiceServicer_to_server(fake, server)
     segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(fake, server)
     quantification_pb2_grpc.add_QuantificationServiceServicer_to_server(fake, server)

@@ -24,8 +24,18 @@ setup: $(VENV)/.ready  ## install every package into .venv from the committed lo
 demo: setup      ## make an experiment of phantoms and analyze it, on the CPU
 	$(BIN)/respan demo
 
+FAST := -m "not slow and not gpu and not containers and not manifests"
+
+# Units compute, the others mostly wait for processes that they start: side by side, they take half
+# the time on two cores.
 test: setup      ## fast tests: no GPU, no network, no download
-	$(BIN)/pytest -m "not slow and not gpu and not containers and not manifests"
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-units test-processes
+
+test-units: setup
+	$(BIN)/pytest $(FAST) tests/unit
+
+test-processes: setup
+	$(BIN)/pytest $(FAST) tests --ignore tests/unit
 
 test-slow: setup ## slow tests: trainings, the local stack
 	$(BIN)/pytest -m "slow and not gpu and not containers and not manifests"
@@ -77,4 +87,4 @@ up: setup        ## services, Prefect's page and a worker, kept running on this 
 down: setup      ## stop them
 	$(BIN)/respan down
 
-.PHONY: audit help setup demo images test test-slow test-containers test-manifests test-all protos check bench up down
+.PHONY: audit help setup demo images test test-units test-processes test-slow test-containers test-manifests test-all protos check bench up down

@@ -51,7 +51,7 @@ class CommandLine:
 
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: Any, timeout: float = 240) -> Answer:
+    def __call__(self, *arguments: Any, timeout: float = 500) -> Answer:
         """Run a command with --json to its end."""
         with self.running(*arguments) as process:
             return answer_of(process, timeout)
@@ -104,7 +104,7 @@ class CommandsHere:
                 signal.signal(number, handler)
 
 
-def answer_of(process: subprocess.Popen[str], timeout: float = 240) -> Answer:
+def answer_of(process: subprocess.Popen[str], timeout: float = 500) -> Answer:
     """Wait for a command's end."""
     stdout, stderr = process.communicate(timeout=timeout)
     assert stdout, f"exit code {process.returncode}, and nothing but this:\n{stderr}"

@@ -1,4 +1,5 @@
 import math
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,15 @@ def the_spine(scene, **changes):
     return table.iloc[0]
 
 
-def mean_of(column, spacing, direction, draws=4, **scene):
-    rng = np.random.default_rng(0)
-    shifts = rng.uniform(-0.5, 0.5, (draws, 3))
-    scenes = [one_spine(spacing, direction, shift=shift, **scene) for shift in shifts]
-    return np.mean([the_spine(scene)[column] for scene in scenes])
+def mean_of(column, spacing, direction, draws=4, draw_neck=True):
+    return np.mean([spine[column] for spine in drawn_spines(spacing, direction, draws, draw_neck)])
+
+
+@cache  # several tests look at other columns of the same spines
+def drawn_spines(spacing, direction, draws, draw_neck):
+    shifts = np.random.default_rng(0).uniform(-0.5, 0.5, (draws, 3))
+    scenes = [one_spine(spacing, direction, shift=shift, draw_neck=draw_neck) for shift in shifts]
+    return [the_spine(scene) for scene in scenes]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +45,9 @@ def mean_of(column, spacing, direction, draws=4, **scene):
 @pytest.mark.parametrize("draw_neck", [True, False])
 def test_a_spine_has_its_neck_and_base_to_tip_length(spacing, direction, draw_neck):
     edge = float(np.abs(direction) @ spacing.zyx / np.linalg.norm(direction))
-    scene = {"draw_neck": draw_neck}
-    assert mean_of("neck_length", spacing, direction, **scene) == pytest.approx(0.6, abs=0.6 * edge)
-    assert mean_of("spine_length", spacing, direction, **scene) == pytest.approx(
-        1.2, abs=0.6 * edge
-    )
+    how = (spacing, direction, 4, draw_neck)
+    assert mean_of("neck_length", *how) == pytest.approx(0.6, abs=0.6 * edge)
+    assert mean_of("spine_length", *how) == pytest.approx(1.2, abs=0.6 * edge)
 
 
 def test_distances_along_z_are_in_micrometers():

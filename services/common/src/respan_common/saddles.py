@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
-
-HALF_OF_26 = [shift for shift in itertools.product((-1, 0, 1), repeat=3) if shift > (0, 0, 0)]
-"""One of each two opposite steps (z, y, x) to a neighboring voxel."""
 
 Saddles = dict[tuple[int, int], float]
 """Of two numbered things that touch, the lower number first: the brightest place between them."""

@@ -15,7 +15,8 @@ from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from respan_common.geometry import VoxelSpacing
-from respan_common.saddles import HALF_OF_26, Saddles, keep_brightest, renamed
+from respan_common.neighbors import touching_parts
+from respan_common.saddles import Saddles, keep_brightest, renamed
 from respan_quantification.classes import Mask
 from respan_quantification.objects import Labels, components
 
@@ -111,10 +112,7 @@ def _merged(
 
 def _saddles(parts: Labels, light: NDArray[np.float32]) -> Saddles:
     found: Saddles = {}
-    for shift in HALF_OF_26:
-        pairs = list(zip(shift, parts.shape, strict=True))
-        here = tuple(slice(max(-s, 0), min(n - s, n)) for s, n in pairs)
-        there = tuple(slice(max(s, 0), min(n + s, n)) for s, n in pairs)
+    for here, there in touching_parts(parts.shape):
         one, other = parts[here], parts[there]
         touch = (one != other) & (one > 0) & (other > 0)
         lower = np.minimum(light[here], light[there])[touch]

@@ -8,7 +8,6 @@ cut where the image darkens.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from respan_common.geometry import Box, VoxelSpacing, grow
+from respan_common.neighbors import touching_parts
 from respan_common.params import QuantificationParams
 from respan_quantification.arrays import inside_distance
 from respan_quantification.classes import Mask
@@ -32,8 +32,6 @@ BLUR_VOXELS = 0.7
 _MOST_CANDIDATES = 64
 """A component with more thick places is no cluster of spines, but noise or a cell; it is divided
 by its thickness alone, in bounded time."""
-
-_HALF_OF_26 = [shift for shift in itertools.product((-1, 0, 1), repeat=3) if shift > (0, 0, 0)]
 
 Look = Callable[[NDArray[np.bool_], NDArray[np.bool_]], Waist]
 """Judges the waist between two parts, given as flags of voxels."""
@@ -145,13 +143,7 @@ def _merged(candidates: Labels, mask: Mask, look: Look) -> list[NDArray[np.bool_
 def _neighbors(labels: Labels) -> list[tuple[int, int]]:
     """Pairs of labels of which some voxels are 26-neighbors."""
     pairs = set()
-    for shift in _HALF_OF_26:
-        here = tuple(
-            slice(max(-s, 0), min(n - s, n)) for s, n in zip(shift, labels.shape, strict=True)
-        )
-        there = tuple(
-            slice(max(s, 0), min(n + s, n)) for s, n in zip(shift, labels.shape, strict=True)
-        )
+    for here, there in touching_parts(labels.shape):
         one, other = labels[here], labels[there]
         touch = (one != other) & (one > 0) & (other > 0)
         if touch.any():

@@ -10,7 +10,6 @@ tree; so a narrow fork is no loop. A hole that no branch runs around is none eit
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import cc3d
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from respan_common.geometry import VoxelSpacing
+from respan_common.neighbors import touching_parts
 from respan_quantification.tree import Tree
 
 Ints = NDArray[np.int64]
@@ -27,9 +27,6 @@ Ints = NDArray[np.int64]
 LOOP_RADII = 2 * np.pi
 """A way along the tree is long if it exceeds the sum of both radii so many times: that is the
 circle around a hole that is as wide as the dendrite around it is thick."""
-
-SHIFTS = [s for s in itertools.product((-1, 0, 1), repeat=3) if s > (0, 0, 0)]
-"""One of each two opposite neighbors."""
 
 
 class _Touching(NamedTuple):
@@ -93,13 +90,7 @@ def _touching(
     nodes[mask] = cKDTree(tree.points_um).query(spacing.points_um(index), workers=workers)[1]
     number = np.arange(mask.size, dtype=np.int64).reshape(mask.shape)
     cells, pairs = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
-    for shift in SHIFTS:
-        here = tuple(
-            slice(max(-s, 0), size - max(s, 0)) for s, size in zip(shift, mask.shape, strict=True)
-        )
-        there = tuple(
-            slice(max(s, 0), size + min(s, 0)) for s, size in zip(shift, mask.shape, strict=True)
-        )
+    for here, there in touching_parts(mask.shape):
         one, other = nodes[here], nodes[there]
         apart = (one >= 0) & (other >= 0)
         apart[apart] = tree.branch[one[apart]] != tree.branch[other[apart]]

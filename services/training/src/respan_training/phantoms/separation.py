@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from respan_common.saddles import HALF_OF_26, Saddles, keep_brightest, renamed
+from respan_common.neighbors import HALF_OF_26
+from respan_common.saddles import Saddles, keep_brightest, renamed
 from respan_training.phantoms.raster import Image
 
 APART = 0.9

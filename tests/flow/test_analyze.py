@@ -124,7 +124,6 @@ def test_a_stage_takes_a_slot_of_the_gpu_if_its_service_has_one(
     set_gpu_limit(1)
     services.device = device
     taken: list[int] = []
-
     services.when_called = lambda stage: taken.append(gpu_slots_taken())
     outcome = outcome_of(experiment, only=["cell1"])
     assert status_by_name(outcome)["cell1"] == "done"

@@ -175,12 +175,7 @@ def divide(
         cores = heads & classes.part(box).mask("spine_core")
     parts = instances.divide(heads, cores, neuron[box], frame.spacing, params)
     of_voxel = parts[local].astype(np.int64)
-    index = complexes.index_zyx[complexes.rows(number)]
-    fates = _fates(of_voxel, index, frame, params)
-    if confidence is not None:
-        sure = confidence_of(confidence[tuple(index.T)], of_voxel, len(fates))
-        is_doubtful = sure < params.min_spine_confidence
-        fates[is_doubtful & (fates != FATES.index("too_small"))] = FATES.index("doubtful")
+    fates = _fates(of_voxel, complexes.index_zyx[complexes.rows(number)], frame, params, confidence)
     kept = np.concatenate([[False], fates == 0])
     anchors = np.unique(of_voxel[of_voxel > 0], return_index=True)[1]
     anchors = np.flatnonzero(of_voxel > 0)[anchors]
@@ -207,15 +202,22 @@ def _with_necks(
 
 
 def _fates(
-    part: NDArray[np.int64], index: NDArray[np.int32], frame: Frame, params: QuantificationParams
+    part: NDArray[np.int64],
+    index: NDArray[np.int32],
+    frame: Frame,
+    params: QuantificationParams,
+    confidence: NDArray[np.uint8] | None,
 ) -> NDArray[np.int64]:
-    """Fate of each part by its size and place; too small goes before too large and border."""
+    """Fate of each part: too small goes before doubtful, then too large, then border."""
     volumes = np.bincount(part)[1:] * frame.spacing.voxel_volume_um3
     fates = np.zeros(len(volumes), dtype=np.int64)
     if params.remove_border_spines:
         at_border = part[touches_border(index, frame, (1, 2))]
         fates[at_border[at_border > 0] - 1] = FATES.index("at_border")
     fates[volumes > params.max_spine_volume_um3] = FATES.index("too_large")
+    if confidence is not None:
+        sure = confidence_of(confidence[tuple(index.T)], part, len(fates))
+        fates[sure < params.min_spine_confidence] = FATES.index("doubtful")
     fates[volumes < params.min_spine_volume_um3] = FATES.index("too_small")
     return fates
 

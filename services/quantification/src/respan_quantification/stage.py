@@ -83,7 +83,7 @@ def run(job: QuantificationJob, report: Reporter) -> StageRecord:
             )
         )
         walk.lead()
-        return _publish(site, image.channels, walk.warning, draft, report)
+        return _publish(site, image, walk.warning, draft, report)
 
 
 def _refuse_the_impossible(job: QuantificationJob, raw: Volume, classes: Volume) -> None:
@@ -118,9 +118,9 @@ def _begin(draft: Draft, image: StoredImage, params: QuantificationParams) -> No
         )
 
 
-def _blindness(site: Site) -> Iterator[str]:
-    least = site.params.min_spine_confidence
-    if least > 0 and CONFIDENCE not in StoredImage(site).opinions:
+def _blindness(image: StoredImage) -> Iterator[str]:
+    least = image.site.params.min_spine_confidence
+    if least > 0 and CONFIDENCE not in image.opinions:
         yield (
             f"min_spine_confidence={least:g} had no effect: these labels come without a confidence "
             "(segment the image with a network to have one)"
@@ -128,16 +128,16 @@ def _blindness(site: Site) -> Iterator[str]:
 
 
 def _publish(
-    site: Site, channels: int, warning: str, draft: Draft, report: Reporter
+    site: Site, image: StoredImage, warning: str, draft: Draft, report: Reporter
 ) -> StageRecord:
     # Only a worker computes: the server names this stage without loading the libraries.
     from respan_quantification.parquet import write_tables
 
     recipe = recipe_for(site)
     summary = recipe.summary()
-    write_tables(summary.tables.named(), channels, draft.table)
+    write_tables(summary.tables.named(), image.channels, draft.table)
     recipe.write_swc(draft.file("skeletons/dendrites.swc").parent)
-    warnings = [*([warning] if warning else []), *_blindness(site), *summary.warnings]
+    warnings = [*([warning] if warning else []), *_blindness(image), *summary.warnings]
     record = draft.publish(summary.numbers, warnings)
     report.progress(1000, 1000)
     logger.info(

@@ -185,7 +185,7 @@ def _key(
         "precision": params.arithmetic,
         "skip_empty": params.skips_empty,
         "spine_threshold": threshold_of(params, folder),
-        "confidence": True,
+        "confidence": True,  # so that what was segmented without one is done again
         "probabilities": params.probabilities,
         "uncertainty": params.uncertainty,
         "label_scheme": params.label_scheme,

@@ -27,7 +27,6 @@ class Stack:
     """One Compose project; `docker` and COMPOSE_FILE are taken from the environment."""
 
     def __init__(self, folder: Path, project: str = "respan-test") -> None:
-        self.checkout = ROOT
         self.data = folder / "data"
         self.data.mkdir()
         folder.chmod(0o755)
@@ -46,10 +45,9 @@ class Stack:
             }
         )
 
-    def seen_by(self, checkout: Path = ROOT, **variables: str) -> Stack:
-        """The same containers, as another checkout or another .env describes them."""
+    def seen_by(self, **variables: str) -> Stack:
+        """The same containers, as another .env describes them."""
         other = copy.copy(self)
-        other.checkout = checkout
         other.environment = self.environment | variables
         return other
 
@@ -81,12 +79,7 @@ class Stack:
         """Likewise, whether it succeeds or not."""
         environment = self.environment | variables
         return subprocess.run(
-            command,
-            cwd=self.checkout,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
         )
 
     def up(self, *options: str, files: str = "", **variables: str) -> None:
@@ -137,16 +130,10 @@ class Stack:
         """PENDING, RUNNING, COMPLETED, …"""
         return str(self.ask(f"/flow_runs/{run}")["state_type"])
 
-    def finished(self, run: str, within_s: float = 900) -> str:
+    def finished(self, run: str, within_s: float) -> str:
         """Its state once it has ended."""
         eventually(lambda: self.state_of(run) in FINAL, f"the end of run {run}", within_s)
         return self.state_of(run)
-
-    def runs(self) -> set[str]:
-        """Every run that Prefect knows of, but for the runs inside of runs."""
-        outermost = {"parent_task_run_id": {"is_null_": True}}
-        wanted = {"flow_runs": outermost, "limit": 200}
-        return {run["id"] for run in self.ask("/flow_runs/filter", wanted)}
 
 
 def eventually(condition: Callable[[], Any], what: str, within_s: float = 120) -> None:

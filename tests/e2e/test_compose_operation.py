@@ -8,11 +8,10 @@ import tarfile
 import urllib.request
 
 import pytest
-from tests.e2e.containers import PAGE_PORT, Stack, eventually
+from tests.e2e.containers import FINAL, PAGE_PORT, Stack, eventually
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3600)]
 
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 OFFLINE = "deploy/compose.offline.yaml"
 needs_own_engine = pytest.mark.skipif(
     "RESPAN_ENGINE" not in os.environ, reason="nobody's own Docker is restarted by a test"
@@ -23,12 +22,6 @@ def order_phantoms(stack: Stack, name: str, images: int = 1, width: int = 96) ->
     """Order a run that makes phantoms; wide ones take seconds each."""
     params = {"kind": "two-photon", "shape": [16, width, width], "images": images}
     return stack.order("synthesize", {"out": f"/data/{name}", "params": params})
-
-
-def finished(stack: Stack, run: str) -> str:
-    """State of a run once it has ended."""
-    eventually(lambda: stack.state_of(run) in FINAL, f"the end of run {run}", 300)
-    return stack.state_of(run)
 
 
 def forget(run: str) -> None:
@@ -43,14 +36,14 @@ def runs_of(stack: Stack) -> set[str]:
 
 def test_a_restored_backup_holds_the_runs_that_were_lost(stack, tmp_path):
     run = order_phantoms(stack, "backed_up")
-    assert finished(stack, run) == "COMPLETED"
+    assert stack.finished(run, 300) == "COMPLETED"
     backup = tmp_path / "backup"
     stack.command("deploy/backup.sh", str(backup))
     forget(run)
     assert run not in runs_of(stack)
     stack.command("deploy/restore.sh", str(backup))
     assert run in runs_of(stack)
-    assert finished(stack, order_phantoms(stack, "after_restore")) == "COMPLETED"
+    assert stack.finished(order_phantoms(stack, "after_restore"), 300) == "COMPLETED"
 
 
 def test_a_damaged_backup_changes_nothing(stack, tmp_path):
@@ -126,7 +119,7 @@ def test_everything_comes_back_when_the_engine_starts_again(stack):
     # The next engine believes that it has GPUs; that a container finds one is not checked here.
     stack.command(*engine, "start", os.environ["RESPAN_ENGINE"], GPU_STAND_IN="1")
     eventually(lambda: stack.is_healthy("worker"), "the worker")
-    assert finished(stack, order_phantoms(stack, "after_reboot")) == "COMPLETED"
+    assert stack.finished(order_phantoms(stack, "after_reboot"), 300) == "COMPLETED"
 
 
 @needs_own_engine

@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(3600)]
 PHANTOM = ("--kind", "two-photon", "--shape", "28,288,288", "--snr", "easy", "--seed", "101")
 IMAGE = "phantom"
 MODEL = "two-photon"
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def analyzed(stack, phantom) -> tuple[str, Path]:
     eventually((segmentation / "partial" / "segmentation").exists, "a segmentation")
     stack.kill("segmentation")
     assert not (segmentation / "segmentation.json").exists(), "killed too late"
-    eventually(lambda: stack.state_of(run) in FINAL, "the end of the run", 900)
+    stack.finished(run, 900)
     return run, folder
 
 
@@ -107,7 +106,7 @@ def test_the_next_start_of_the_containers_finds_everything_done(stack, analyzed)
     stack.up()
     assert stack.state_of(run) == "COMPLETED"  # the history has outlived its containers
     again = stack.order("analyze", {"experiment": "/data/Ordered", "model": MODEL})
-    eventually(lambda: stack.state_of(again) in FINAL, "the end of the second run")
+    stack.finished(again, 120)
     assert stack.ask(f"/flow_runs/{again}")["state"]["name"] == "Completed"
     assert before == {path: path.stat().st_mtime_ns for path in before}
     answer = stack.inside("worker", "respan", "run", "/data/Ordered", "--model", MODEL, "--json")
@@ -133,8 +132,7 @@ def test_two_containers_of_a_stage_share_an_experiment(stack, analyzed, phantom,
     before = [segmentations(stack, container) for container in containers]
     try:
         run = stack.order("analyze", {"experiment": "/data/Shared", "model": MODEL})
-        eventually(lambda: stack.state_of(run) in FINAL, "the end of the run", 900)
-        assert stack.state_of(run) == "COMPLETED"
+        assert stack.finished(run, 900) == "COMPLETED"
         after = [segmentations(stack, container) for container in containers]
         assert sorted(new - old for old, new in zip(before, after, strict=True)) == [1, 2]
     finally:

@@ -179,6 +179,14 @@ def test_an_image_unlike_the_training_is_said_to_be(store, own_model):
     assert "roughness" not in warnings
 
 
+def test_how_sure_a_model_is_does_not_depend_on_where_spines_are_cut_off(store, own_model):
+    card = {"trained_range": {"confidence": [0.999, 1]}}
+    (own_model / "card.json").write_text(json.dumps(card))
+    said = [segment(store, own_model, spine_threshold=t).warnings for t in (None, 0.1, 0.9)]
+    assert "not sure" in " ".join(said[0])
+    assert said[0] == said[1] == said[2]
+
+
 def test_a_channel_that_does_not_exist_is_an_input_error(store, model):
     with pytest.raises(InputError, match=r"channel 3 does not exist: .* has 2"):
         segment(store, model, channel=3)

@@ -237,8 +237,12 @@ class Pass:
         return box, {name: own.transpose(back) for name, own in coming.values().items()}
 
     def _sample(self, part: Emitted) -> None:
-        """Note how sure the model is, at one voxel in 64; without waiting for the device."""
-        meaning = self._decision.meaning
+        """Note how sure the model is, at one voxel in 64; without waiting for the device.
+
+        Wherever spines are cut off: the training's range, with which this is compared, knows no
+        threshold.
+        """
+        meaning = replace(self._decision.meaning, threshold=None)
         some = part.scores(self._decision.nothing, step=4)[: meaning.outputs]
         found = meaning.classes(some) > 0
         self._sure = self._sure + (meaning.probabilities(some).amax(dim=0) * found).sum()
@@ -246,7 +250,7 @@ class Pass:
 
     @property
     def confidence(self) -> float | None:
-        """Mean probability of the classes that this process found; None if it found nothing."""
+        """Mean probability of the most probable classes, where those are no background; or None."""
         return float(self._sure) / int(self._sampled) if int(self._sampled) else None
 
     @property

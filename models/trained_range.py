@@ -7,17 +7,19 @@ from the training's phantoms as it takes them from a user's image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
+from respan_common.errors import InputError
 from respan_common.geometry import VoxelSpacing
 from respan_segmentation.plausibility import image_features
 from respan_segmentation.survey import survey
 from respan_training.inference import load_network, probabilities, standardized
+from respan_training.tiffs import read_volume
 
 PERCENT = (0.1, 99.9)
 """Of the training's images, so many percent lie below the lower and the upper bound."""
@@ -35,7 +37,7 @@ SPACING_FACTORS = (0.6, 1.4)
 """Voxel sizes, over the model's own, at which models are tested (bench.models)."""
 
 ASKED = 8
-"""Phantoms that the model is asked about, for its confidence."""
+"""Phantoms of the model's own voxel size that it is asked about, for its confidence."""
 
 
 def trained_range(data: Path, model: Path, patch: list[int], spacing: VoxelSpacing) -> Any:
@@ -46,8 +48,9 @@ def trained_range(data: Path, model: Path, patch: list[int], spacing: VoxelSpaci
     dict
         Of each number its [low, high]; of `spacing_um` two voxel sizes (z, y, x).
     """
-    seen = [_of_image(image, labels, spacing) for image, labels in _cases(data)]
-    asked = [image for image, _ in _cases(data)][:ASKED]
+    seen = [_of_image(*case) for case in _cases(data)]
+    own = (image for image, _, other in _cases(data) if np.allclose(other.zyx, spacing.zyx))
+    asked = [*islice(own, ASKED)]
     sure = [{"confidence": value} for value in _confidences(asked, model, patch)]
     low, high = ([_short(edge * factor) for edge in spacing.zyx] for factor in SPACING_FACTORS)
     return {"spacing_um": {"low": low, "high": high}, **bounds(seen), **bounds(sure)}
@@ -84,10 +87,13 @@ def _confidences(images: list[NDArray[Any]], model: Path, patch: list[int]) -> I
             yield float(probability.max(axis=0)[found].mean())
 
 
-def _cases(data: Path) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+def _cases(data: Path) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8], VoxelSpacing]]:
     for path in sorted((data / "labelsTr").glob("*.tif")):
-        image = tifffile.imread(data / "imagesTr" / f"{path.stem}_0000.tif")
-        yield np.asarray(image), np.asarray(tifffile.imread(path), dtype=np.uint8)
+        image, spacing = read_volume(data / "imagesTr" / f"{path.stem}_0000.tif")
+        if spacing is None:
+            raise InputError(f"{path.stem}: its image does not say how large a voxel is")
+        labels, _ = read_volume(path)
+        yield image, labels.astype(np.uint8), spacing
 
 
 def _short(value: float) -> float:

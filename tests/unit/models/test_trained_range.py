@@ -2,7 +2,6 @@
 
 from models.trained_range import _of_image, bounds
 
-from respan_common.geometry import VoxelSpacing
 from respan_common.params import SynthesisParams
 from respan_training.phantoms import make_phantom
 
@@ -24,8 +23,8 @@ def test_a_field_may_be_emptier_and_the_model_surer_than_in_training():
 def test_an_inverted_phantom_is_out_of_range():
     params = SynthesisParams(kind="two-photon", shape=[12, 96, 96], snr="mixed", seed=8)
     phantoms = [make_phantom(params, number) for number in range(4)]
-    spacing = VoxelSpacing(1.0, 0.102, 0.102)
-    rows = [_of_image(phantom.image[0], phantom.labels, spacing) for phantom in phantoms]
+    rows = [_of_image(phantom.image[0], phantom.labels, phantom.spacing) for phantom in phantoms]
     inverted = phantoms[0].image.max() - phantoms[0].image[0]
     low, _ = bounds(rows)["skewness"]
-    assert _of_image(inverted, phantoms[0].labels, spacing)["skewness"] < low
+    first = phantoms[0]
+    assert _of_image(inverted, first.labels, first.spacing)["skewness"] < low

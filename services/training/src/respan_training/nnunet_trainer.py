@@ -175,13 +175,12 @@ class LightTrainer(Trainer):
         grey = {"synchronize_channels": False, "p_per_channel": 1.0}
         parts = [
             RandomTransform(GaussianNoiseTransform((0, 0.1), 1.0, True), 0.1),
+            # Standardized values depend on how empty a field is: a user's is emptier than a patch.
+            RandomTransform(MultiplicativeBrightnessTransform(BGContrast((0.5, 2.0)), **grey), 0.3),
+            RandomTransform(ContrastTransform(BGContrast((0.65, 1.5)), True, **grey), 0.15),
             RandomTransform(
-                MultiplicativeBrightnessTransform(BGContrast((0.75, 1.25)), **grey), 0.15
-            ),
-            RandomTransform(ContrastTransform(BGContrast((0.75, 1.25)), True, **grey), 0.15),
-            RandomTransform(
-                GammaTransform(BGContrast((0.7, 1.5)), p_invert_image=0, p_retain_stats=1, **grey),
-                0.2,
+                GammaTransform(BGContrast((0.6, 1.7)), p_invert_image=0, p_retain_stats=1, **grey),
+                0.3,
             ),
             MirrorTransform(allowed_axes=mirror_axes),
             RemoveLabelTansform(-1, 0),

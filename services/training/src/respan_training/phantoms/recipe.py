@@ -21,6 +21,9 @@ PHOTONS = {"easy": 100.0, "typical": 50.0, "hard": 15.0, "extreme": 5.0}
 
 TYPICAL_HEAD_UM3 = 0.09
 
+OTHER_VOXELS = (0.6, 1.4)
+"""Range of the voxels' edges over the kind's own, for `snr="mixed"` without a voxel size."""
+
 
 @dataclass(frozen=True)
 class Optics:
@@ -127,6 +130,10 @@ class Scenery:
     """Dendrites of another neuron, too dim for anybody to trace."""
     forked: float = 0.03
     """Share of spines with a second head on the same neck."""
+    beading: float = 0.14
+    """Greatest standard deviation of a shaft's relative radius."""
+    unevenness: float = 0.15
+    """Standard deviation of the logarithm of a spine's brightness over its dendrite's."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def _spacing(
     z, y, x = (1.0, 0.102, 0.102) if two_photon else (0.15, 0.065, 0.065)
     if rng is None:
         return VoxelSpacing(z, y, x)
-    axial, lateral = np.exp(rng.uniform(-0.22, 0.22, 2))
+    axial, lateral = np.exp(rng.uniform(*np.log(OTHER_VOXELS), 2))
     return VoxelSpacing(z * axial, y * lateral, x * lateral)
 
 
@@ -270,10 +277,11 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
     return Scenery(
         dendrites=int(rng.integers(1, most + 1)),
         thinnest_um=0.22,
-        thickest_um=float(rng.choice([0.5, 0.8] if two_photon else [0.5, 0.9])),
+        # rr30a: shafts of up to 2.5 µm, beside which heads look dim.
+        thickest_um=float(rng.choice([0.5, 0.8, 1.3] if two_photon else [0.5, 0.9, 1.3])),
         dimmest=0.15,
         elevation_deg=float(rng.choice([4.0, 8.0, 14.0] if two_photon else [5.0, 12.0, 25.0])),
-        spines_per_um=_log_uniform(rng, 0.4, 3.0),
+        spines_per_um=_log_uniform(rng, 0.25, 3.0),
         branch=0.35,
         neighbor=0.35,
         soma=0.05,
@@ -283,4 +291,6 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         bumps_per_um=float(rng.uniform(0, 0.8)),
         membrane=float(rng.choice([0.0, 0.0, 0.0, 0.7])),
         ghosts=int(rng.integers(0, 3)),
+        beading=float(rng.uniform(0.1, 0.22)),
+        unevenness=float(rng.uniform(0.1, 0.35)),
     )

@@ -112,10 +112,12 @@ def _draw_dendrite(
     radius_um = float(np.exp(rng.uniform(*np.log([scenery.thinnest_um, scenery.thickest_um]))))
     brightness = float(np.exp(rng.uniform(*np.log([scenery.dimmest if earlier else 0.6, 1.4]))))
     brightness = max(brightness, FAINTEST_UM2 / radius_um**2)
-    trunk = varicose(nodes_um, radius_um, rng, rng.uniform(0.06, 0.14), rng.uniform(0, 0.3))
+    trunk = varicose(
+        nodes_um, radius_um, rng, rng.uniform(0.06, scenery.beading), rng.uniform(0, 0.3)
+    )
     if rng.uniform() > scenery.branch or len(nodes_um) < 20:
         return Dendrite(number, (trunk,), (), brightness)
-    branch, fork = _branch(trunk, field, rng)
+    branch, fork = _branch(trunk, recipe, rng)
     return Dendrite(number, (trunk, branch), (fork,), brightness)
 
 
@@ -131,16 +133,17 @@ def _beside(
     return point_um, heading / np.linalg.norm(heading)
 
 
-def _branch(trunk: Path, field: Field, rng: np.random.Generator) -> tuple[Path, int]:
+def _branch(trunk: Path, recipe: Recipe, rng: np.random.Generator) -> tuple[Path, int]:
     fork = int(rng.integers(5, len(trunk.nodes_um) - 5))
     tangent = trunk.tangents[fork]
     sideways = across(tangent, rng.uniform(0, 2 * np.pi)) * (0.3, 1, 1)
     heading = tangent + np.tan(np.deg2rad(rng.uniform(25, 65))) * sideways
     nodes_um = walk(
-        trunk.nodes_um[fork], heading / np.linalg.norm(heading), field, rng, bend_per_um=0.06
+        trunk.nodes_um[fork], heading / np.linalg.norm(heading), recipe.field, rng, bend_per_um=0.06
     )
     radius_um = trunk.radius_um[fork] * rng.uniform(0.5, 0.9)
-    return varicose(nodes_um, radius_um, rng, rng.uniform(0.06, 0.14), 0.2), fork
+    amplitude = rng.uniform(0.06, recipe.scenery.beading)
+    return varicose(nodes_um, radius_um, rng, amplitude, 0.2), fork
 
 
 def _add_soma(dendrite: Dendrite, field: Field, rng: np.random.Generator) -> tuple[Dendrite, Cones]:
@@ -174,7 +177,7 @@ def _spines_of(dendrite: Dendrite, recipe: Recipe, rng: np.random.Generator) -> 
                 node,
                 dendrite.dendrite_id,
                 offset_um + position_um,
-                dendrite.brightness * float(np.exp(rng.normal(0, 0.15))),
+                dendrite.brightness * float(np.exp(rng.normal(0, recipe.scenery.unevenness))),
                 rng,
             )
             family = [spine]

@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from respan_common.errors import InputError
+from respan_common.errors import CapacityError, InputError
+from respan_common.geometry import VoxelSpacing
 from respan_common.params import SynthesisParams
-from respan_training.phantoms import make_phantom, scene, swc_text
+from respan_training.phantoms import field, make_phantom, scene, swc_text
+from respan_training.phantoms.field import Field
 from respan_training.phantoms.paths import Path
 from respan_training.phantoms.phantom import picture
 from respan_training.phantoms.recipe import draw_recipe
@@ -124,6 +126,26 @@ def test_the_same_seed_and_number_give_the_same_phantom():
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.labels, again.labels)
     assert first.spines.equals(again.spines)
+
+
+@pytest.mark.parametrize("params", [SMALL[2], SMALL[4]], ids=["two-photon", "two channels"])
+def test_a_phantom_is_the_same_in_pieces_and_in_files(params, monkeypatch, tmp_path):
+    usual = make_phantom(params, 1)
+    monkeypatch.setattr(field, "SLAB_VOXELS", 3 * 120 * 128)
+    monkeypatch.setattr(field, "MOST_BYTES_IN_MEMORY", 0)
+    again = make_phantom(params, 1, tmp_path)
+    assert isinstance(again.labels.base, np.memmap)
+    assert not any(tmp_path.iterdir())
+    for part in ("image", "labels", "instances"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(usual, part))
+    assert again.spines.equals(usual.spines)
+
+
+def test_a_phantom_that_the_disk_cannot_hold_is_an_error_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(field, "MOST_BYTES_IN_MEMORY", 0)
+    huge = Field((2**20, 2**20, 2**10), VoxelSpacing(1, 0.1, 0.1), tmp_path)
+    with pytest.raises(CapacityError, match="GB more than the disk"):
+        huge.zeros(np.float32)
 
 
 def test_another_number_gives_another_phantom():

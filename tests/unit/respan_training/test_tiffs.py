@@ -4,7 +4,7 @@ import tifffile
 
 from respan_common.errors import VolumeFormatError
 from respan_common.geometry import VoxelSpacing
-from respan_training.tiffs import narrow, read_spacing, read_volume, write_volume
+from respan_training.tiffs import read_spacing, read_volume, write_volume
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.uint16).reshape(4, 5, 6)
 SPACING = VoxelSpacing(1.0, 0.102, 0.103)
@@ -48,6 +48,12 @@ def test_a_broken_file_is_named(tmp_path):
         read_volume(tmp_path / "a.tif")
 
 
-def test_more_objects_than_imagej_can_number_are_refused():
-    with pytest.raises(VolumeFormatError, match="70000"):
-        narrow(np.array([70000], dtype=np.uint32))
+def test_object_numbers_become_narrow_and_too_large_ones_are_refused(tmp_path):
+    numbers = np.zeros((2, 3, 4), np.uint32)
+    numbers[1, 2, 3] = 65535
+    write_volume(tmp_path / "a.tif", numbers, SPACING)
+    written, _ = read_volume(tmp_path / "a.tif")
+    assert written.dtype == np.uint16
+    np.testing.assert_array_equal(written, numbers)
+    with pytest.raises(VolumeFormatError, match="65536"):
+        write_volume(tmp_path / "a.tif", numbers + 1, SPACING)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from respan_common.params import SynthesisParams
 from respan_common.schemes import SCHEMES
 from respan_training.phantoms import Phantom, make_phantom, swc_text
-from respan_training.tiffs import narrow, write_volume
+from respan_training.tiffs import write_volume
 
 Writer = Callable[[Path, str, Phantom], list[Path]]
 """Writes one phantom below a folder under a name; returns its files."""
@@ -33,6 +32,7 @@ def write_phantoms(
     tuple
         Name of a finished volume, its files relative to `folder`, and whether it was there.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(params.images):
         name = volume_name(params, number)
         record = folder / ".records" / f"{name}.json"
@@ -41,7 +41,7 @@ def write_phantoms(
             yield name, files, True
             continue
         record.unlink(missing_ok=True)
-        written = write(folder, name, make_phantom(params, number))
+        written = write(folder, name, make_phantom(params, number, folder))
         files = [str(path.relative_to(folder)) for path in written]
         write_text(record, json.dumps({**made_by, "files": files}, indent=2))
         yield name, files, False
@@ -61,7 +61,7 @@ def write_truth(folder: Path, name: str, phantom: Phantom) -> list[Path]:
     files = {part: folder / part / f"{name}.tif" for part in ("images", "labels", "instances")}
     write_volume(files["images"], _fiji(phantom.image), phantom.spacing)
     write_volume(files["labels"], phantom.labels, phantom.spacing)
-    write_volume(files["instances"], narrow(phantom.instances), phantom.spacing)
+    write_volume(files["instances"], phantom.instances, phantom.spacing)
     truth = folder / "truth"
     texts = {
         truth / f"{name}_spines.csv": phantom.spines.to_csv(index=False),
@@ -114,7 +114,7 @@ def _description(params: SynthesisParams) -> dict[str, Any]:
 
 def _fiji(image: NDArray[Any]) -> NDArray[Any]:
     """(c, z, y, x) as ImageJ orders it: (z, c, y, x), or (z, y, x) for one channel."""
-    return image[0] if len(image) == 1 else np.ascontiguousarray(image.swapaxes(0, 1))
+    return image[0] if len(image) == 1 else image.swapaxes(0, 1)
 
 
 def _content(params: SynthesisParams) -> dict[str, Any]:

@@ -64,13 +64,25 @@ def write_volume(path: Path, array: NDArray[Any], spacing: VoxelSpacing) -> None
     Parameters
     ----------
     array
-        (z, y, x) or (z, c, y, x), uint8, uint16 or float32: ImageJ knows no other types.
+        (z, y, x) or (z, c, y, x), uint8, uint16 or float32, or object numbers of any width, which
+        become uint16: ImageJ knows no other types. Read plane by plane.
+
+    Raises
+    ------
+    VolumeFormatError
+        If an object number does not fit.
     """
+    is_wide = array.dtype.kind in "ui" and array.dtype.itemsize > 2
+    if is_wide and array.max(initial=0) > np.iinfo(np.uint16).max:
+        raise VolumeFormatError(f"{array.max()} objects do not fit into an ImageJ TIFF (65535)")
+    dtype = np.dtype(np.uint16) if is_wide else array.dtype
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     tifffile.imwrite(
         partial,
-        array,
+        (np.ascontiguousarray(array[place], dtype) for place in np.ndindex(array.shape[:-2])),
+        shape=array.shape,
+        dtype=dtype,
         imagej=True,
         compression="zlib",
         resolution=(1 / spacing.x_um, 1 / spacing.y_um),
@@ -121,16 +133,3 @@ def _ome_edge(attributes: dict[str, str], axis: str) -> float | None:
     microns = _MICRONS_IN.get(attributes.get(f"PhysicalSize{axis}Unit", "µm").lower())
     size = attributes.get(f"PhysicalSize{axis}")
     return None if size is None or microns is None else float(size) * microns
-
-
-def narrow(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
-    """Object numbers as uint16, the widest integer of ImageJ.
-
-    Raises
-    ------
-    VolumeFormatError
-        If a number does not fit.
-    """
-    if labels.max(initial=0) > np.iinfo(np.uint16).max:
-        raise VolumeFormatError(f"{labels.max()} objects do not fit into an ImageJ TIFF (65535)")
-    return labels.astype(np.uint16)

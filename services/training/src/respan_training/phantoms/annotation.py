@@ -13,6 +13,7 @@ light out of focus adds noise but hides no shape.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from respan_training.phantoms.field import Field
 from respan_training.phantoms.raster import Image, blurring, coverage, stain
 from respan_training.phantoms.recipe import Detector, Optics, Recipe
 from respan_training.phantoms.separation import seen_as
-from respan_training.phantoms.solids import Cones, Floats, Points, union_distance_um
+from respan_training.phantoms.solids import Cones, Points, union_distance_um
 from respan_training.phantoms.spines import Spine
 
 CLASSES = SCHEMES[3]
@@ -62,13 +63,11 @@ class Glow:
     light : float32 (z, y, x) of that box
     in_head : bool, same shape
         Voxels nearer to the head's surface than to the neck's.
-    to_head_um : float, same shape
     """
 
     box: Box
     light: Image
     in_head: NDArray[np.bool_]
-    to_head_um: Floats
 
 
 def spine_glow(spine: Spine, shafts: Cones, recipe: Recipe) -> Glow:
@@ -94,7 +93,7 @@ def spine_glow(spine: Spine, shafts: Cones, recipe: Recipe) -> Glow:
     to_neck_um = union_distance_um(z, y, x, spine.neck)
     light = light * np.float32((1 - optics.halo) * spine.brightness)
     light *= recipe.detector.left(coarse[0])[:, None, None]
-    return Glow(box, light, to_head_um <= to_neck_um, to_head_um)
+    return Glow(box, light, to_head_um <= to_neck_um)
 
 
 def _box(low_um: NDArray[np.float64], high_um: NDArray[np.float64], field: Field) -> Box:
@@ -125,9 +124,9 @@ def _spine_density(
     return np.asarray(filled * stain(distance_um, membrane), dtype=np.float32)
 
 
-def dendrite_mask(
+def dendrite_masks(
     blurred: Image, nodes_um: Points, radius_um: NDArray[np.float64], field: Field, optics: Optics
-) -> NDArray[np.bool_]:
+) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     """Visible shaft: at least `HALF` as bright as the nearest point of the centerline.
 
     The centerline's own voxels belong to it in any case.
@@ -138,32 +137,41 @@ def dendrite_mask(
         Light of everything but spines.
     nodes_um, radius_um
         All centerlines, n nodes.
+
+    Yields
+    ------
+    tuple
+        Planes, and the mask in them; none if no centerline is near the field.
     """
-    mask = np.zeros(field.shape_zyx, dtype=bool)
     inside = field.contains(nodes_um, 1.0)
     if not inside.any():
-        return mask
+        return
     nodes_um, radius_um = nodes_um[inside], radius_um[inside]
+    own = field.index_zyx(nodes_um[field.contains(nodes_um)])
     on_axis = ndi.map_coordinates(
         blurred, (nodes_um / np.asarray(field.spacing.zyx)).T, order=1, mode="nearest"
     )
-    candidates = np.argwhere(blurred > HALF * max(float(on_axis.min()), 1e-4))
+    least = HALF * max(float(on_axis.min()), 1e-4)
     # Blur stretches a tube along z, so distances along z count less.
     squeeze = np.array([np.clip(optics.lateral_um / optics.axial_um, 0.25, 1), 1, 1])
     tree = cKDTree(nodes_um * squeeze)
     limit_um = float(radius_um.max()) + 2 * optics.lateral_um
-    points_um = candidates * np.asarray(field.spacing.zyx)
-    found = tree.query(points_um * squeeze, distance_upper_bound=limit_um)
-    away_um, nearest = np.asarray(found[0]), np.asarray(found[1])
-    near = np.isfinite(away_um)
-    candidates, away_um, nearest = candidates[near], away_um[near], nearest[near]
-    light = blurred[tuple(candidates.T)]
-    seen = (light >= HALF * on_axis[nearest]) & (
-        away_um <= radius_um[nearest] + 2 * optics.lateral_um
-    )
-    mask[tuple(candidates[seen].T)] = True
-    mask[tuple(field.index_zyx(nodes_um[field.contains(nodes_um)]).T)] = True
-    return mask
+    for slab in field.slabs():
+        here, first = blurred[slab], np.array([slab.start, 0, 0])
+        candidates = np.argwhere(here > least)
+        points_um = field.spacing.points_um(candidates + first)
+        found = tree.query(points_um * squeeze, distance_upper_bound=limit_um)
+        away_um, nearest = np.asarray(found[0]), np.asarray(found[1])
+        near = np.isfinite(away_um)
+        candidates, away_um, nearest = candidates[near], away_um[near], nearest[near]
+        seen = (here[tuple(candidates.T)] >= HALF * on_axis[nearest]) & (
+            away_um <= radius_um[nearest] + 2 * optics.lateral_um
+        )
+        mask = np.zeros(here.shape, dtype=bool)
+        mask[tuple(candidates[seen].T)] = True
+        is_here = (own[:, 0] >= slab.start) & (own[:, 0] < slab.stop)
+        mask[tuple((own[is_here] - first).T)] = True
+        yield slab, mask
 
 
 @dataclass(frozen=True)
@@ -173,12 +181,12 @@ class Sight:
     contrast: float
     """Its light over other sharp light, where it is brightest."""
     signal_to_noise: float
-    visible: NDArray[np.bool_]
-    """Voxels of the glow's box."""
 
 
-def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: float) -> Sight:
-    """Judge one spine.
+def sight(
+    glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: float
+) -> tuple[Sight, NDArray[np.bool_]]:
+    """Judge one spine; also say which voxels of the glow's box show it.
 
     Parameters
     ----------
@@ -190,7 +198,7 @@ def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: 
     others, rivals = rest[glow.box], sharp[glow.box]
     peak = float(glow.light.max(initial=0.0))
     if peak <= 0:
-        return Sight(0.0, 0.0, np.zeros(glow.light.shape, dtype=bool))
+        return Sight(0.0, 0.0), np.zeros(glow.light.shape, dtype=bool)
     dark = detector.excess * detector.background + (detector.read / detector.gain) ** 2
     dark += (detector.texture * detector.background) ** 2
     body = glow.light >= HALF * peak
@@ -207,7 +215,7 @@ def sight(glow: Glow, sharp: Image, rest: Image, detector: Detector, per_light: 
     signal = per_light * float(glow.light[visible].sum())
     noise = per_light * float((glow.light + others)[visible].sum())
     variance = detector.excess * noise + dark * int(visible.sum())
-    return Sight(contrast, signal / np.sqrt(max(variance, 1e-9)), visible)
+    return Sight(contrast, signal / np.sqrt(max(variance, 1e-9))), visible
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -232,51 +240,97 @@ class SpineLabels:
     seen_as : uint32, shape (n,)
         Number under which each is found in `instances`: its own if it can be resolved, another's
         if it melts into that one, 0 if it is hidden.
+    voxels : int, shape (n,)
+        Voxels of each spine's number; 0 for those that cannot be resolved.
     """
 
     instances: NDArray[np.uint32]
     classes: NDArray[np.uint8]
     seen_as: NDArray[np.uint32]
-
-    @property
-    def voxels(self) -> NDArray[np.intp]:
-        """Voxels of each spine's number; 0 for those that cannot be resolved."""
-        return np.bincount(self.instances.ravel(), minlength=len(self.seen_as) + 1)[1:]
+    voxels: NDArray[np.intp]
 
 
-def label_spines(glows: list[Glow], sights: list[Sight], sharp: Image) -> SpineLabels:
-    """Number and class of every visible voxel of a spine; where they overlap, the brighter wins.
+class Annotator:
+    """Draws spine after spine; where visible ones overlap, the brighter wins.
 
-    Parameters
+    Attributes
     ----------
-    sharp : float32 (z, y, x)
-        Sharp light of everything but spines, whole field.
+    light : float32 (z, y, x)
+        Sum of all spines' sharp light.
+    boxes : list of Box
+        Where each spine's light is.
     """
-    instances = np.zeros(sharp.shape, dtype=np.uint32)
-    brightest = np.zeros(sharp.shape, dtype=np.float32)
-    for number, (glow, seen) in enumerate(zip(glows, sights, strict=True), start=1):
+
+    def __init__(self, field: Field) -> None:
+        self.light: Image = field.zeros(np.float32)
+        self.boxes: list[Box] = []
+        self._field = field
+        self._instances = field.zeros(np.uint32)
+        self._classes = field.zeros(np.uint8)
+        self._brightest = field.zeros(np.float32)
+
+    def add(self, glow: Glow, seen: Sight, visible: NDArray[np.bool_]) -> None:
+        """Draw the next spine: its light in any case, itself if it stands out of the noise."""
+        self.boxes.append(glow.box)
+        self.light[glow.box] += glow.light
         if seen.signal_to_noise < ROSE:
-            continue
-        wins = seen.visible & (glow.light > brightest[glow.box])
-        brightest[glow.box][wins] = glow.light[wins]
-        instances[glow.box][wins] = number
-    voxels = np.bincount(instances.ravel(), minlength=len(glows) + 1)
-    voxels[voxels < FEWEST_VOXELS] = 0
-    instances[voxels[instances] == 0] = 0
-    classes = np.zeros(sharp.shape, dtype=np.uint8)
-    light = sharp.copy()
-    for number, glow in enumerate(glows, start=1):
-        light[glow.box] += glow.light
-        if voxels[number]:
-            _paint_parts(classes[glow.box], instances[glow.box] == number, glow)
-    drawn_as = seen_as(instances, light, len(glows))
-    drawn_as[voxels == 0] = 0
-    return SpineLabels(drawn_as[instances], classes, drawn_as[1:])
+            return
+        brightest = self._brightest[glow.box]
+        wins = visible & (glow.light > brightest)
+        brightest[wins] = glow.light[wins]
+        self._instances[glow.box][wins] = len(self.boxes)
+        parts = np.where(glow.in_head[wins], CLASSES["spine"], CLASSES["neck"])
+        self._classes[glow.box][wins] = parts
 
+    def labels(self, spines: Sequence[Spine], sharp: Image) -> SpineLabels:
+        """Number and class of every visible voxel, once all spines are drawn.
 
-def _paint_parts(classes: NDArray[np.uint8], mine: NDArray[np.bool_], glow: Glow) -> None:
-    """Write head and neck into a view; a visible spine has at least one voxel of head."""
-    classes[mine] = np.where(glow.in_head[mine], CLASSES["spine"], CLASSES["neck"])
-    if not glow.in_head[mine].any():
-        nearest = np.where(mine, glow.to_head_um, np.inf).argmin()
-        classes[np.unravel_index(int(nearest), classes.shape)] = CLASSES["spine"]
+        Parameters
+        ----------
+        sharp : float32 (z, y, x)
+            Sharp light of everything but spines.
+        """
+        voxels = self._counted()
+        self._rename(np.where(voxels < FEWEST_VOXELS, 0, np.arange(len(voxels))))
+        self._give_heads(spines)
+        index = self._index()
+        light = self.light[tuple(index.T)] + sharp[tuple(index.T)]
+        numbers = self._instances[tuple(index.T)]
+        drawn_as = seen_as(index, numbers, light, len(spines))
+        drawn_as[voxels < FEWEST_VOXELS] = 0
+        self._rename(drawn_as)
+        return SpineLabels(self._instances, self._classes, drawn_as[1:], self._counted()[1:])
+
+    def _counted(self) -> NDArray[np.intp]:
+        """Voxels of each number from 0."""
+        counted = np.zeros(len(self.boxes) + 1, dtype=np.intp)
+        for slab in self._field.slabs():
+            counted += np.bincount(self._instances[slab].ravel(), minlength=len(counted))
+        return counted
+
+    def _rename(self, new: NDArray[np.integer]) -> None:
+        """Give spines other numbers; what becomes 0 is no spine any more."""
+        for slab in self._field.slabs():
+            self._instances[slab] = new[self._instances[slab]]
+            self._classes[slab][self._instances[slab] == 0] = 0
+
+    def _give_heads(self, spines: Sequence[Spine]) -> None:
+        """Of a visible spine without a voxel of head, the voxel nearest to it becomes one."""
+        for number, (box, spine) in enumerate(zip(self.boxes, spines, strict=True), start=1):
+            mine = self._instances[box] == number
+            classes = self._classes[box]
+            if not mine.any() or (classes[mine] == CLASSES["spine"]).any():
+                continue
+            place = np.argwhere(mine)
+            first = np.array([part.start for part in box])
+            z, y, x = self._field.spacing.points_um(place + first).T
+            nearest = int(np.argmin(spine.head.distance_um(z, y, x)))
+            classes[tuple(place[nearest])] = CLASSES["spine"]
+
+    def _index(self) -> NDArray[np.intp]:
+        """Voxels (n, 3) of all spines, in the order of the array."""
+        found = [
+            np.argwhere(self._instances[slab]) + np.array([slab.start, 0, 0])
+            for slab in self._field.slabs()
+        ]
+        return np.concatenate(found)

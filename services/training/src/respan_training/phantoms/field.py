@@ -2,20 +2,75 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from respan_common.errors import CapacityError
 from respan_common.geometry import VoxelSpacing, Zyx
+
+SLAB_VOXELS = 4_000_000
+"""Voxels at a time, where all of them are gone through."""
+
+MOST_BYTES_IN_MEMORY = 128 * 2**20
+"""Of one array over the field; a larger one lies in a file."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """Box of voxels in space."""
+    """Box of voxels in space.
+
+    Attributes
+    ----------
+    scratch : Path or None
+        Folder for arrays that are too large for the memory; None: the system's.
+    """
 
     shape_zyx: Zyx
     spacing: VoxelSpacing
+    scratch: Path | None = None
+
+    def zeros(self, dtype: DTypeLike, *, channels: int | None = None) -> NDArray[Any]:
+        """New array (z, y, x) over the field, or (c, z, y, x) of several channels.
+
+        A large one lies in a file that has no name: it is gone with the array, or the process.
+
+        Raises
+        ------
+        CapacityError
+            If the disk does not hold it.
+        """
+        shape = self.shape_zyx if channels is None else (channels, *self.shape_zyx)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size <= MOST_BYTES_IN_MEMORY:
+            return np.zeros(shape, dtype)
+        with tempfile.TemporaryFile(dir=self.scratch) as file:
+            # A file with holes, on a disk that fills up, would kill the process later.
+            if sys.platform == "linux":
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError as error:
+                    raise CapacityError(
+                        f"a phantom of {' × '.join(map(str, shape))} voxels needs "
+                        f"{size / 1e9:.1f} GB more than the disk of {self.scratch or 'TMPDIR'} has "
+                        f"({error.strerror}): free some, or ask for a smaller shape"
+                    ) from error
+            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+    def slabs(self) -> Iterator[slice]:
+        """Runs of whole planes, one after the other, of about `SLAB_VOXELS` each."""
+        depth, rows, columns = self.shape_zyx
+        step = max(1, SLAB_VOXELS // (rows * columns))
+        for first in range(0, depth, step):
+            yield slice(first, min(first + step, depth))
 
     @property
     def low_um(self) -> NDArray[np.float64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from respan_common.errors import InputError
-from respan_common.geometry import VoxelSpacing
+from respan_common.geometry import Box, VoxelSpacing
 from respan_common.params import SynthesisParams
 from respan_training.phantoms import imaging
 from respan_training.phantoms.annotation import (
     CLASSES,
-    Glow,
-    dendrite_mask,
-    label_spines,
+    Annotator,
+    Sight,
+    dendrite_masks,
     sight,
     spine_glow,
 )
@@ -31,6 +33,8 @@ from respan_training.phantoms.tables import centerlines_of, dendrite_table, spin
 @dataclass(frozen=True)
 class Phantom:
     """A synthetic volume and what is truly in it.
+
+    Arrays of a large one lie in files (`Field.zeros`).
 
     Attributes
     ----------
@@ -58,8 +62,13 @@ class Phantom:
     centerlines: tuple[NDArray[np.float64], ...]
 
 
-def make_phantom(params: SynthesisParams, number: int) -> Phantom:
+def make_phantom(params: SynthesisParams, number: int, scratch: Path | None = None) -> Phantom:
     """Synthetic volume `number`; the same parameters and number give the same volume.
+
+    Parameters
+    ----------
+    scratch
+        Folder on whose disk there is room for a volume too large for the memory.
 
     Raises
     ------
@@ -73,31 +82,29 @@ def make_phantom(params: SynthesisParams, number: int) -> Phantom:
     rng = np.random.default_rng([params.seed, number])
     recipe = draw_recipe(params, rng)
     scene = draw_scene(recipe, rng)
+    recipe = replace(recipe, field=replace(recipe.field, scratch=scratch))
     return picture(recipe, scene, params.channels, rng)
 
 
 def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generator) -> Phantom:
     """Image, labels and tables of a scene."""
     field = recipe.field
-    sharp, rest, solid_soma = _light_without_spines(recipe, scene)
-    per_light = recipe.detector.photons / recipe.optics.head_response
-    shafts = together([scene.shafts, scene.soma])
-    glows = [spine_glow(spine, shafts, recipe) for spine in scene.spines]
-    sights = [sight(glow, sharp, rest, recipe.detector, per_light) for glow in glows]
-    seen = label_spines(glows, sights, sharp)
-    labels = seen.classes
-    _label_rest(labels, sharp, solid_soma, recipe, scene)
-    light = rest.copy()
-    for glow in glows:
-        light[glow.box] += glow.light
-    image = [_expose(light * per_light, recipe, rng)]
-    image += [
-        _expose(_marker_photons(recipe, scene, glows, light * per_light, rng), recipe, rng)
-        for _ in range(channels - 1)
-    ]
+    sharp, rest = _light_without_spines(recipe, scene)
+    annotator = Annotator(field)
+    sights = _add_spines(annotator, sharp, rest, recipe, scene)
+    seen = annotator.labels(scene.spines, sharp)
+    _label_rest(seen.classes, sharp, recipe, scene)
+    for slab in field.slabs():
+        rest[slab] += annotator.light[slab]
+        rest[slab] *= np.float32(recipe.photons_per_light)
+    image = field.zeros(recipe.detector.dtype, channels=channels)
+    imaging.expose(rest, field, recipe.detector, rng, image[0])
+    for further in image[1:]:
+        marker = _marker_photons(recipe, scene, annotator.boxes, rest, rng)
+        imaging.expose(marker, field, recipe.detector, rng, further)
     return Phantom(
-        np.stack(image),
-        labels,
+        image,
+        seen.classes,
         seen.instances,
         field.spacing,
         spine_table(scene, sights, seen),
@@ -106,67 +113,79 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     )
 
 
-def _light_without_spines(recipe: Recipe, scene: Scene) -> tuple[Image, Image, Image]:
-    """Sharp light, all light, and filled share of the soma."""
+def _light_without_spines(recipe: Recipe, scene: Scene) -> tuple[Image, Image]:
+    """Sharp light, and all light."""
     field, optics = recipe.field, recipe.optics
     planes = Planes(field, 2.5 * max(optics.axial_um, optics.halo_axial_um if optics.halo else 0))
     z_um = field.axis_um(0)
     solids = together([scene.shafts, scene.soma, scene.distractors])
-    wider = optics.wider(z_um)
+    wider, left = optics.wider(z_um), recipe.detector.left(z_um)
     blurs = [blurring(z_um, planes.positions_um, optics.axial_um * wider, optics.skew)]
     blurs.append(blurring(z_um, planes.positions_um, optics.halo_axial_um, optics.skew))
-    core, halo = project(solids, planes, blurs, recipe.scenery.membrane)
-    core = imaging.blur_laterally(core, optics.lateral_um * wider, field)
-    halo = imaging.blur_laterally(halo, np.full(len(halo), optics.halo_lateral_um), field)
-    core *= np.float32(1 - optics.halo)
-    rest = core + np.float32(optics.halo) * halo
-    rest += imaging.patches_light(scene.patches_um, field)
-    left = recipe.detector.left(z_um)[:, None, None]
-    core *= left
-    rest *= left
-    soma = np.zeros(field.shape_zyx, dtype=np.float32)
-    if len(scene.soma):
-        (soma,) = project(scene.soma, planes, [averaging(planes)])
-    return core, rest, soma
+    sharp, rest = project(solids, planes, blurs, recipe.scenery.membrane)
+    for z, at_um in enumerate(z_um):
+        core = imaging.blur_laterally(sharp[z], optics.lateral_um * wider[z], field)
+        core *= np.float32(1 - optics.halo)
+        halo = imaging.blur_laterally(rest[z], optics.halo_lateral_um, field)
+        around = np.float32(optics.halo) * halo
+        around += imaging.patches_light(scene.patches_um, field, float(at_um))
+        sharp[z], rest[z] = core * left[z], (core + around) * left[z]
+    return sharp, rest
 
 
-def _label_rest(
-    labels: NDArray[np.uint8], sharp: Image, solid_soma: Image, recipe: Recipe, scene: Scene
-) -> None:
+def _add_spines(
+    annotator: Annotator, sharp: Image, rest: Image, recipe: Recipe, scene: Scene
+) -> list[Sight]:
+    """Draw one spine after the other, and say how well each can be seen."""
+    shafts = together([scene.shafts, scene.soma])
+    sights = []
+    for spine in scene.spines:
+        glow = spine_glow(spine, shafts, recipe)
+        seen, visible = sight(glow, sharp, rest, recipe.detector, recipe.photons_per_light)
+        annotator.add(glow, seen, visible)
+        sights.append(seen)
+    return sights
+
+
+def _label_rest(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: Scene) -> None:
     """Add shafts and soma to the classes, below spines."""
     paths = [path for dendrite in scene.dendrites for path in dendrite.paths]
     nodes_um = np.concatenate([path.nodes_um for path in paths])
     radius_um = np.concatenate([path.radius_um for path in paths])
-    shaft = dendrite_mask(sharp, nodes_um, radius_um, recipe.field, recipe.optics)
-    free = labels == 0
-    labels[free & shaft] = CLASSES["dendrite"]
-    if len(scene.soma):
-        labels[free & (solid_soma >= 0.5 * float(scene.soma.brightness[0]))] = CLASSES["soma"]
-
-
-def _expose(photons: Image, recipe: Recipe, rng: np.random.Generator) -> NDArray[Any]:
-    photons = photons + imaging.background_photons(recipe.field, recipe.detector, rng)
-    photons = imaging.shift_planes(photons, recipe.detector.motion_voxels, rng)
-    photons = imaging.shift_lines(photons, recipe.detector.jitter_voxels, rng)
-    photons = imaging.lose_lines(photons, recipe.detector.stripes, rng)
-    return imaging.detect(np.maximum(photons, 0), recipe.detector, rng)
+    for slab, shaft in dendrite_masks(sharp, nodes_um, radius_um, recipe.field, recipe.optics):
+        labels[slab][shaft & (labels[slab] == 0)] = CLASSES["dendrite"]
+    if not len(scene.soma):
+        return
+    planes = Planes(recipe.field, 0.0)
+    (filled,) = project(scene.soma, planes, [averaging(planes)])
+    half = 0.5 * float(scene.soma.brightness[0])
+    for slab in recipe.field.slabs():
+        is_neurite = np.isin(labels[slab], (CLASSES["spine"], CLASSES["neck"]))
+        labels[slab][(filled[slab] >= half) & ~is_neurite] = CLASSES["soma"]
 
 
 def _marker_photons(
-    recipe: Recipe, scene: Scene, glows: list[Glow], neuron: Image, rng: np.random.Generator
-) -> Image:
-    """Expected light of a label that sits in some of the heads, with crosstalk of the neuron."""
-    photons = np.float32(rng.uniform(0.01, 0.05)) * neuron
+    recipe: Recipe, scene: Scene, boxes: list[Box], neuron: Image, rng: np.random.Generator
+) -> Iterator[Image]:
+    """Planes of the light of a label that sits in some of the heads, with crosstalk of the neuron.
+
+    Parameters
+    ----------
+    boxes
+        Where the spines are.
+    """
     optics, field = recipe.optics, recipe.field
+    crosstalk = np.float32(rng.uniform(0.01, 0.05))
+    marker = field.zeros(np.float32)
     sigma_um = np.array([optics.axial_um, optics.lateral_um, optics.lateral_um])
-    for spine, glow in zip(scene.spines, glows, strict=True):
+    for spine, box in zip(scene.spines, boxes, strict=True):
         if rng.uniform() > 0.6:
             continue
         width_um = np.sqrt(sigma_um**2 + (0.3 * spine.head.across_um) ** 2)
         z, y, x = (
             np.exp(-0.5 * ((field.axis_um(i)[part] - spine.head.center_um[i]) / width_um[i]) ** 2)
-            for i, part in enumerate(glow.box)
+            for i, part in enumerate(box)
         )
         strength = recipe.detector.photons * np.exp(rng.normal(0, 0.4))
-        photons[glow.box] += (strength * z[:, None, None] * y[:, None] * x).astype(np.float32)
-    return photons
+        marker[box] += (strength * z[:, None, None] * y[:, None] * x).astype(np.float32)
+    return (crosstalk * near + own for near, own in zip(neuron, marker, strict=True))

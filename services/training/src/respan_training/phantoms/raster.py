@@ -116,7 +116,7 @@ def project(
     field = planes.field
     depth, (_, rows, columns) = len(planes.positions_um), field.shape_zyx
     strip = max(1, STRIP_VOXELS // (depth * columns))
-    images = [np.zeros(field.shape_zyx, dtype=np.float32) for _ in matrices]
+    images = [field.zeros(np.float32) for _ in matrices]
     for first in range(0, rows, strip):
         part = slice(first, min(first + strip, rows))
         density = _draw_strip(cones, planes, part, membrane)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,11 @@ class Detector:
         return np.asarray(np.exp(-self.fading_per_um * z_um), dtype=np.float32)
 
     @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Type of its grey values."""
+        return np.uint8 if self.bits == 8 else np.uint16
+
+    @property
     def white(self) -> int:
         """Greatest grey value."""
         return int(2**self.bits - 1)
@@ -146,6 +152,11 @@ class Recipe:
     detector: Detector
     scenery: Scenery
 
+    @property
+    def photons_per_light(self) -> float:
+        """Photons for a light of 1."""
+        return self.detector.photons / self.optics.head_response
+
 
 def draw_recipe(params: SynthesisParams, rng: np.random.Generator) -> Recipe:
     """Recipe of one volume: the kind's preset, or a wide draw around it for `snr="mixed"`."""
@@ -173,7 +184,7 @@ def _spacing(
     z, y, x = (1.0, 0.102, 0.102) if two_photon else (0.15, 0.065, 0.065)
     if rng is None:
         return VoxelSpacing(z, y, x)
-    axial, lateral = np.exp(rng.uniform(*np.log(OTHER_VOXELS), 2))
+    axial, lateral = (_log_uniform(rng, *OTHER_VOXELS) for _ in range(2))
     return VoxelSpacing(z * axial, y * lateral, x * lateral)
 
 

@@ -17,21 +17,23 @@ APART = 0.9
 """Least light on the way between two spines, at most, as a share of the dimmer one's peak."""
 
 
-def seen_as(instances: NDArray[np.uint32], light: Image, count: int) -> NDArray[np.uint32]:
+def seen_as(
+    index: NDArray[np.intp], numbers: NDArray[np.uint32], light: Image, count: int
+) -> NDArray[np.uint32]:
     """The spine that each of 0..count is drawn as: itself, or the brightest of those it melts into.
 
     Parameters
     ----------
-    instances : (z, y, x)
-        Spine numbers; 0: none.
-    light : same shape
-        Sharp light of everything.
+    index : int, shape (n, 3)
+        Voxels of spines, in rising order (z, y, x).
+    numbers : uint32, shape (n,)
+        Spine of each voxel.
+    light : float32, shape (n,)
+        Sharp light of everything there.
     """
-    index = np.argwhere(instances > 0)
-    numbers, values = instances[tuple(index.T)], light[tuple(index.T)]
     peaks = np.zeros(count + 1)
-    np.maximum.at(peaks, numbers, values)
-    passes = _passes(index, instances, light)
+    np.maximum.at(peaks, numbers, light)
+    passes = _passes(index, numbers, light)
     seen = np.arange(count + 1, dtype=np.uint32)
     while passes:
         one, other = max(passes, key=lambda pair: passes[pair] / min(peaks[list(pair)]))
@@ -43,13 +45,17 @@ def seen_as(instances: NDArray[np.uint32], light: Image, count: int) -> NDArray[
     return seen
 
 
-def _passes(index: NDArray[np.intp], instances: NDArray[np.uint32], light: Image) -> Saddles:
-    around, lit = np.pad(instances, 1), np.pad(light, 1)
-    here = tuple((index + 1).T)
+def _passes(index: NDArray[np.intp], numbers: NDArray[np.uint32], light: Image) -> Saddles:
     found: Saddles = {}
+    if not len(index):
+        return found
+    # One number per voxel, of a box with a margin: no step leads from one of its sides to another.
+    shape = index.max(axis=0) - index.min(axis=0) + 3
+    places = np.ravel_multi_index((index - index.min(axis=0) + 1).T, shape)
     for shift in HALF_OF_26:
-        there = tuple((index + 1 + shift).T)
-        touch = (around[there] > 0) & (around[there] != around[here])
-        lower = np.minimum(lit[here], lit[there])[touch]
-        keep_brightest(found, zip(around[here][touch], around[there][touch], lower, strict=True))
+        there = places + int(np.dot(shift, (shape[1] * shape[2], shape[2], 1)))
+        at = np.minimum(np.searchsorted(places, there), len(places) - 1)
+        touch = (places[at] == there) & (numbers[at] != numbers)
+        lower = np.minimum(light, light[at])[touch]
+        keep_brightest(found, zip(numbers[touch], numbers[at][touch], lower, strict=True))
     return found

@@ -2,18 +2,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import trimesh
 
 from respan_common.errors import CapacityError, InputError
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import SynthesisParams
+from respan_common.schemes import SCHEMES
 from respan_training.phantoms import field, make_phantom, scene, swc_text
 from respan_training.phantoms.field import Field
 from respan_training.phantoms.paths import Path
 from respan_training.phantoms.phantom import picture
 from respan_training.phantoms.recipe import draw_recipe
 from respan_training.phantoms.scene import Dendrite, Scene, draw_scene
-from respan_training.phantoms.solids import Spheroid, together
+from respan_training.phantoms.solids import Spheroid, together, tube
 from respan_training.phantoms.spines import Spine
+from respan_training.phantoms.surfaces import spine_surface
 
 SMALL = [
     SynthesisParams(kind="confocal", shape=[24, 128, 128], seed=3),
@@ -70,7 +73,7 @@ def test_every_trunk_gives_more_light_than_any_axon():
         assert dendrite.brightness * thin.thickest_um**2 >= scene.FAINTEST_UM2
 
 
-@pytest.mark.parametrize("draw", [scene._draw_axon, scene._draw_ghost])
+@pytest.mark.parametrize("draw", [lambda *of: scene._draw_axon(*of)[1], scene._draw_ghost])
 def test_no_fiber_that_is_not_labeled_gives_as_much_light_as_a_trunk(draw):
     rng = np.random.default_rng(0)
     field = draw_recipe(SMALL[2], rng).field
@@ -173,6 +176,89 @@ def test_more_photons_show_more_spines():
     assert shares[0] < shares[1]
 
 
+@pytest.fixture(scope="module", params=[SMALL[0], SMALL[1]], ids=["confocal", "two-photon"])
+def in_schemes(request):
+    """One phantom in each of the four label schemes."""
+    params = request.param.model_copy(update={"snr": "easy"})
+    return {n: make_phantom(params.model_copy(update={"label_scheme": n}), 3) for n in SCHEMES}
+
+
+def test_every_scheme_says_the_same_about_the_same_image(in_schemes):
+    usual = in_schemes[3]
+    for scheme, phantom in in_schemes.items():
+        np.testing.assert_array_equal(phantom.image, usual.image)
+        np.testing.assert_array_equal(phantom.instances, usual.instances)
+        for role in {"dendrite", "soma"}:
+            np.testing.assert_array_equal(
+                phantom.labels == SCHEMES[scheme][role], usual.labels == SCHEMES[3][role]
+            )
+
+
+def test_spines_of_scheme_1_have_their_necks_and_scheme_2_knows_none(in_schemes):
+    spines = in_schemes[3].instances > 0
+    np.testing.assert_array_equal(in_schemes[1].labels == SCHEMES[1]["spine"], spines)
+    assert set(np.unique(in_schemes[2].labels)) <= {0, *SCHEMES[2].values()}
+    assert not in_schemes[2].labels[spines].any()
+
+
+def test_core_and_shell_of_scheme_4_make_up_the_heads(in_schemes):
+    values, heads = SCHEMES[4], in_schemes[3].labels == HEAD
+    core = in_schemes[4].labels == values["spine_core"]
+    shell = in_schemes[4].labels == values["spine_shell"]
+    np.testing.assert_array_equal(core | shell, heads)
+    numbers = in_schemes[4].instances
+    assert set(np.unique(numbers[core])) == set(np.unique(numbers[heads]))
+    assert 0.02 < core.sum() / heads.sum() < 0.8
+
+
+def test_axons_are_labelled_in_scheme_4_where_they_stand_out_of_the_noise():
+    spineless = replace(scene_with_one_spine((0, 1, 0), 0.3, 0.5), spines=())
+    nodes_um = np.column_stack([np.full(101, 4.0), np.full(101, 3.0), np.linspace(-6, 19, 101)])
+    path = Path(nodes_um, np.full(101, 0.12))
+    shares = []
+    for brightness in (1.0, 1e-3):
+        fiber = tube(nodes_um, path.radius_um, brightness)
+        phantom = phantom_of(replace(spineless, distractors=fiber, axons=(path,)), scheme=4)
+        y, x = int(3.0 / 0.102), slice(10, 120)
+        shares.append((phantom.labels[4, y, x] == SCHEMES[4]["axon"]).mean())
+        assert (phantom.labels[8, 64, x] == SCHEMES[4]["dendrite"]).all()
+    assert shares[0] > 0.95
+    assert shares[1] == 0
+
+
+@pytest.mark.parametrize("towards", [(0, 1, 0), (0.6, -0.64, 0.48)])
+def test_a_spines_surface_is_closed_and_holds_its_volume(towards):
+    one = scene_with_one_spine(towards, 0.3, 0.5)
+    mesh = as_mesh(spine_surface(one.spines[0], one.shafts))
+    assert mesh.is_watertight
+    head_um3, neck_um3 = 4 / 3 * np.pi * 0.3**3, np.pi * 0.075**2 * 0.5
+    assert mesh.volume == pytest.approx(head_um3 + neck_um3, rel=0.02)
+    np.testing.assert_allclose(mesh.vertices[:, ::-1].max(0), one.spines[0].high_um, atol=0.31)
+
+
+def test_surfaces_end_at_the_shaft():
+    one = scene_with_one_spine((0, 1, 0), 0.3, 0.0001)
+    inside = replace(one.spines[0].head, center_um=np.array([8.0, 7.1, 6.5]))
+    spine = replace(one.spines[0], head=inside)
+    mesh = as_mesh(spine_surface(spine, one.shafts))
+    assert mesh.is_watertight
+    # The ball's middle lies on the shaft's surface: half of it stands out, and a little more as
+    # the shaft is round.
+    half_um3 = 2 / 3 * np.pi * 0.3**3
+    assert half_um3 < mesh.volume < 1.3 * half_um3
+
+
+def as_mesh(surface):
+    return trimesh.Trimesh(surface.vertices_um[:, ::-1], surface.faces)
+
+
+def test_surfaces_are_made_when_they_are_asked_for():
+    asked = SMALL[1].model_copy(update={"meshes": True})
+    phantom = make_phantom(asked, 1)
+    assert len([*phantom.surfaces]) == len(phantom.spines)
+    assert not [*make_phantom(SMALL[1], 1).surfaces]
+
+
 def test_time_series_are_refused():
     with pytest.raises(InputError, match="1 time point"):
         make_phantom(SynthesisParams(timepoints=2), 0)
@@ -204,11 +290,11 @@ def scene_with_one_spine(towards, head_radius_um, neck_um):
     return Scene((dendrite,), (spine,), together([]), together([]), np.zeros((0, 5)))
 
 
-def phantom_of(scene):
+def phantom_of(scene, scheme=3):
     rng = np.random.default_rng(0)
     recipe = draw_recipe(SMALL[1], rng)
     detector = replace(recipe.detector, jitter_voxels=0.0)
-    return picture(replace(recipe, detector=detector), scene, 1, rng)
+    return picture(replace(recipe, detector=detector), scene, 1, rng, scheme)
 
 
 def test_a_spine_beside_its_shaft_is_labelled_where_its_head_is():

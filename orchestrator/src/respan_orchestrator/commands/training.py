@@ -22,6 +22,10 @@ def synth(
     timepoints: Annotated[int, typer.Option(min=1, help="Time points; only 1 so far.")] = 1,
     snr: Annotated[str, typer.Option(help="easy, typical, hard, extreme or mixed.")] = "typical",
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal volumes.")] = 0,
+    label_scheme: Annotated[
+        int, typer.Option(min=1, max=4, help="RESPAN's model type whose classes the labels have.")
+    ] = 3,
+    meshes: Annotated[bool, typer.Option("--meshes", help="Surfaces of spines, too.")] = False,
     as_json: Json = False,
     log_level: LogLevel = "WARNING",
 ) -> None:
@@ -42,6 +46,8 @@ def synth(
             "timepoints": timepoints,
             "snr": snr,
             "seed": seed,
+            "label_scheme": label_scheme,
+            "meshes": meshes,
         }
         params = validated(SynthesisParams, values)
         with live_progress(quiet=as_json):

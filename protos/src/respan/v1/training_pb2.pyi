@@ -56,6 +56,8 @@ class SynthesisParams(_message.Message):
     TIMEPOINTS_FIELD_NUMBER: _builtins.int
     SNR_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    LABEL_SCHEME_FIELD_NUMBER: _builtins.int
+    MESHES_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"confocal" or "two-photon"."""
     images: _builtins.int
@@ -64,6 +66,9 @@ class SynthesisParams(_message.Message):
     snr: _builtins.str
     """"easy", "typical", "hard", "extreme" or "mixed"."""
     seed: _builtins.int
+    label_scheme: _builtins.int
+    """RESPAN's model type, 1 to 4."""
+    meshes: _builtins.bool
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -79,10 +84,12 @@ class SynthesisParams(_message.Message):
         timepoints: _builtins.int | None = ...,
         snr: _builtins.str | None = ...,
         seed: _builtins.int | None = ...,
+        label_scheme: _builtins.int | None = ...,
+        meshes: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_images", b"_images", "_kind", b"_kind", "_seed", b"_seed", "_snr", b"_snr", "_timepoints", b"_timepoints", "channels", b"channels", "images", b"images", "kind", b"kind", "seed", b"seed", "snr", b"snr", "timepoints", b"timepoints"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_images", b"_images", "_kind", b"_kind", "_label_scheme", b"_label_scheme", "_meshes", b"_meshes", "_seed", b"_seed", "_snr", b"_snr", "_timepoints", b"_timepoints", "channels", b"channels", "images", b"images", "kind", b"kind", "label_scheme", b"label_scheme", "meshes", b"meshes", "seed", b"seed", "snr", b"snr", "timepoints", b"timepoints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_images", b"_images", "_kind", b"_kind", "_seed", b"_seed", "_snr", b"_snr", "_timepoints", b"_timepoints", "channels", b"channels", "images", b"images", "kind", b"kind", "seed", b"seed", "shape", b"shape", "snr", b"snr", "spacing_um", b"spacing_um", "timepoints", b"timepoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_images", b"_images", "_kind", b"_kind", "_label_scheme", b"_label_scheme", "_meshes", b"_meshes", "_seed", b"_seed", "_snr", b"_snr", "_timepoints", b"_timepoints", "channels", b"channels", "images", b"images", "kind", b"kind", "label_scheme", b"label_scheme", "meshes", b"meshes", "seed", b"seed", "shape", b"shape", "snr", b"snr", "spacing_um", b"spacing_um", "timepoints", b"timepoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
     _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
@@ -90,6 +97,10 @@ class SynthesisParams(_message.Message):
     _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
     _WhichOneofReturnType__kind: _TypeAlias = _typing.Literal["kind"]  # noqa: Y015
     _WhichOneofArgType__kind: _TypeAlias = _typing.Literal["_kind", b"_kind"]  # noqa: Y015
+    _WhichOneofReturnType__label_scheme: _TypeAlias = _typing.Literal["label_scheme"]  # noqa: Y015
+    _WhichOneofArgType__label_scheme: _TypeAlias = _typing.Literal["_label_scheme", b"_label_scheme"]  # noqa: Y015
+    _WhichOneofReturnType__meshes: _TypeAlias = _typing.Literal["meshes"]  # noqa: Y015
+    _WhichOneofArgType__meshes: _TypeAlias = _typing.Literal["_meshes", b"_meshes"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__snr: _TypeAlias = _typing.Literal["snr"]  # noqa: Y015
@@ -102,6 +113,10 @@ class SynthesisParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label_scheme) -> _WhichOneofReturnType__label_scheme | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__meshes) -> _WhichOneofReturnType__meshes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload

@@ -194,6 +194,10 @@ class SynthesisParams(StageParams):
     """Photons at a spine head: easy 100, typical 50, hard 15, extreme 5; mixed: any, per volume."""
     seed: NonNegativeInt = 0
     """The same seed gives the same volumes."""
+    label_scheme: Literal[1, 2, 3, 4] = 3
+    """RESPAN's model type whose classes the labels have."""
+    meshes: bool = False
+    """Whether to write the surface of every spine."""
 
 
 class NnunetTrainingParams(StageParams):

@@ -55,8 +55,8 @@ def volume_name(params: SynthesisParams, number: int) -> str:
 def write_truth(folder: Path, name: str, phantom: Phantom) -> list[Path]:
     """Write a phantom with everything that is known about it.
 
-    `images`, `labels` (classes of scheme 3), `instances` (spine numbers) and `truth` (tables and
-    centerlines), as Fiji opens them.
+    `images`, `labels` (classes), `instances` (spine numbers) and `truth` (tables, centerlines and,
+    if there are any, surfaces), as Fiji opens them.
     """
     files = {part: folder / part / f"{name}.tif" for part in ("images", "labels", "instances")}
     write_volume(files["images"], _fiji(phantom.image), phantom.spacing)
@@ -70,7 +70,11 @@ def write_truth(folder: Path, name: str, phantom: Phantom) -> list[Path]:
     }
     for path, text in texts.items():
         write_text(path, text)
-    return [*files.values(), *texts]
+    meshes = []
+    for number, surface in enumerate(phantom.surfaces, start=1):
+        meshes.append(truth / f"{name}_meshes" / f"{number}.ply")
+        surface.write(meshes[-1])
+    return [*files.values(), *texts, *meshes]
 
 
 def write_case(folder: Path, name: str, phantom: Phantom) -> list[Path]:
@@ -106,7 +110,7 @@ def _description(params: SynthesisParams) -> dict[str, Any]:
     names = ["neuron", *(f"channel{number}" for number in range(2, params.channels + 1))]
     return {
         "channel_names": {str(index): name for index, name in enumerate(names)},
-        "labels": {"background": 0, **SCHEMES[3]},
+        "labels": {"background": 0, **SCHEMES[params.label_scheme]},
         "numTraining": params.images,
         "file_ending": ".tif",
     }

@@ -22,15 +22,14 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 
 from respan_common.geometry import Box
-from respan_common.schemes import SCHEMES
+from respan_training.phantoms.classes import CLASSES
 from respan_training.phantoms.field import Field
+from respan_training.phantoms.paths import Path
 from respan_training.phantoms.raster import Image, blurring, coverage, stain
 from respan_training.phantoms.recipe import Detector, Optics, Recipe
 from respan_training.phantoms.separation import seen_as
-from respan_training.phantoms.solids import Cones, Points, union_distance_um
+from respan_training.phantoms.solids import Cones, union_distance_um
 from respan_training.phantoms.spines import Spine
-
-CLASSES = SCHEMES[3]
 
 HALF = 0.45
 """Share of a thing's own peak at which its visible edge lies."""
@@ -124,8 +123,8 @@ def _spine_density(
     return np.asarray(filled * stain(distance_um, membrane), dtype=np.float32)
 
 
-def dendrite_masks(
-    blurred: Image, nodes_um: Points, radius_um: NDArray[np.float64], field: Field, optics: Optics
+def shaft_masks(
+    blurred: Image, paths: Sequence[Path], field: Field, optics: Optics
 ) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     """Visible shaft: at least `HALF` as bright as the nearest point of the centerline.
 
@@ -135,18 +134,19 @@ def dendrite_masks(
     ----------
     blurred : float32 (z, y, x)
         Light of everything but spines.
-    nodes_um, radius_um
-        All centerlines, n nodes.
+    paths
+        Centerlines.
 
     Yields
     ------
     tuple
         Planes, and the mask in them; none if no centerline is near the field.
     """
-    inside = field.contains(nodes_um, 1.0)
-    if not inside.any():
+    inside = [field.contains(path.nodes_um, 1.0) for path in paths]
+    if not any(part.any() for part in inside):
         return
-    nodes_um, radius_um = nodes_um[inside], radius_um[inside]
+    nodes_um = np.concatenate([p.nodes_um[part] for p, part in zip(paths, inside, strict=True)])
+    radius_um = np.concatenate([p.radius_um[part] for p, part in zip(paths, inside, strict=True)])
     own = field.index_zyx(nodes_um[field.contains(nodes_um)])
     on_axis = ndi.map_coordinates(
         blurred, (nodes_um / np.asarray(field.spacing.zyx)).T, order=1, mode="nearest"
@@ -199,8 +199,7 @@ def sight(
     peak = float(glow.light.max(initial=0.0))
     if peak <= 0:
         return Sight(0.0, 0.0), np.zeros(glow.light.shape, dtype=bool)
-    dark = detector.excess * detector.background + (detector.read / detector.gain) ** 2
-    dark += (detector.texture * detector.background) ** 2
+    dark = detector.dark_variance
     body = glow.light >= HALF * peak
     visible = body & (glow.light >= DOMINANCE * rivals)
     # A long faint thread has many voxels but none that anybody would mark.

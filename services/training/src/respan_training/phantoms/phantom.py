@@ -14,19 +14,22 @@ from numpy.typing import NDArray
 from respan_common.errors import InputError
 from respan_common.geometry import Box, VoxelSpacing
 from respan_common.params import SynthesisParams
+from respan_common.schemes import SCHEMES
 from respan_training.phantoms import imaging
 from respan_training.phantoms.annotation import (
-    CLASSES,
+    PEAK_NOISES,
     Annotator,
     Sight,
-    dendrite_masks,
+    shaft_masks,
     sight,
     spine_glow,
 )
+from respan_training.phantoms.classes import CLASSES, to_scheme
 from respan_training.phantoms.raster import Image, Planes, averaging, blurring, project
 from respan_training.phantoms.recipe import Recipe, draw_recipe
 from respan_training.phantoms.scene import Scene, draw_scene
 from respan_training.phantoms.solids import together
+from respan_training.phantoms.surfaces import Surface, spine_surface
 from respan_training.phantoms.tables import centerlines_of, dendrite_table, spine_table
 
 
@@ -40,7 +43,7 @@ class Phantom:
     ----------
     image : uint8 or uint16 (c, z, y, x)
     labels : uint8 (z, y, x)
-        Classes of label scheme 3, as an annotator could draw them.
+        Classes of a label scheme, as an annotator could draw them.
     instances : uint32 (z, y, x)
         Spine numbers, head and neck together; 0 for spines that are hidden, and of spines that
         melt into one another the brightest one's.
@@ -51,6 +54,8 @@ class Phantom:
         One row per arbor.
     centerlines : tuple of float64, shape (n, 5)
         Per dendrite, inside the field: z, y, x, radius in µm, row of the parent or -1.
+    surfaces : iterator of Surface
+        Of every spine in turn, to be taken once; none unless they were asked for.
     """
 
     image: NDArray[Any]
@@ -60,6 +65,7 @@ class Phantom:
     spines: pd.DataFrame
     dendrites: pd.DataFrame
     centerlines: tuple[NDArray[np.float64], ...]
+    surfaces: Iterator[Surface]
 
 
 def make_phantom(params: SynthesisParams, number: int, scratch: Path | None = None) -> Phantom:
@@ -83,10 +89,13 @@ def make_phantom(params: SynthesisParams, number: int, scratch: Path | None = No
     recipe = draw_recipe(params, rng)
     scene = draw_scene(recipe, rng)
     recipe = replace(recipe, field=replace(recipe.field, scratch=scratch))
-    return picture(recipe, scene, params.channels, rng)
+    phantom = picture(recipe, scene, params.channels, rng, params.label_scheme)
+    return replace(phantom, surfaces=_surfaces(scene)) if params.meshes else phantom
 
 
-def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generator) -> Phantom:
+def picture(
+    recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generator, scheme: int = 3
+) -> Phantom:
     """Image, labels and tables of a scene."""
     field = recipe.field
     sharp, rest = _light_without_spines(recipe, scene)
@@ -94,6 +103,9 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
     sights = _add_spines(annotator, sharp, rest, recipe, scene)
     seen = annotator.labels(scene.spines, sharp)
     _label_rest(seen.classes, sharp, recipe, scene)
+    if "axon" in SCHEMES[scheme]:
+        _label_axons(seen.classes, sharp, recipe, scene)
+    to_scheme(seen.classes, seen.instances, scheme, field)
     for slab in field.slabs():
         rest[slab] += annotator.light[slab]
         rest[slab] *= np.float32(recipe.photons_per_light)
@@ -110,6 +122,7 @@ def picture(recipe: Recipe, scene: Scene, channels: int, rng: np.random.Generato
         spine_table(scene, sights, seen),
         dendrite_table(scene, field),
         centerlines_of(scene, field),
+        iter(()),
     )
 
 
@@ -150,9 +163,7 @@ def _add_spines(
 def _label_rest(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: Scene) -> None:
     """Add shafts and soma to the classes, below spines."""
     paths = [path for dendrite in scene.dendrites for path in dendrite.paths]
-    nodes_um = np.concatenate([path.nodes_um for path in paths])
-    radius_um = np.concatenate([path.radius_um for path in paths])
-    for slab, shaft in dendrite_masks(sharp, nodes_um, radius_um, recipe.field, recipe.optics):
+    for slab, shaft in shaft_masks(sharp, paths, recipe.field, recipe.optics):
         labels[slab][shaft & (labels[slab] == 0)] = CLASSES["dendrite"]
     if not len(scene.soma):
         return
@@ -162,6 +173,21 @@ def _label_rest(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: 
     for slab in recipe.field.slabs():
         is_neurite = np.isin(labels[slab], (CLASSES["spine"], CLASSES["neck"]))
         labels[slab][(filled[slab] >= half) & ~is_neurite] = CLASSES["soma"]
+
+
+def _label_axons(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: Scene) -> None:
+    """Add what shows of axons to the classes, below everything else: not what noise hides."""
+    paths, detector = list(scene.axons), recipe.detector
+    for slab, shaft in shaft_masks(sharp, paths, recipe.field, recipe.optics):
+        photons = recipe.photons_per_light * sharp[slab]
+        flicker = np.sqrt(detector.excess * photons + detector.dark_variance)
+        is_clear = photons >= PEAK_NOISES * flicker
+        labels[slab][shaft & is_clear & (labels[slab] == 0)] = CLASSES["axon"]
+
+
+def _surfaces(scene: Scene) -> Iterator[Surface]:
+    shafts = together([scene.shafts, scene.soma])
+    return (spine_surface(spine, shafts) for spine in scene.spines)
 
 
 def _marker_photons(

@@ -101,6 +101,12 @@ class Detector:
         return np.uint8 if self.bits == 8 else np.uint16
 
     @property
+    def dark_variance(self) -> float:
+        """Variance, in photons, of a voxel that holds nothing but background."""
+        even = self.excess * self.background + (self.read / self.gain) ** 2
+        return even + (self.texture * self.background) ** 2
+
+    @property
     def white(self) -> int:
         """Greatest grey value."""
         return int(2**self.bits - 1)

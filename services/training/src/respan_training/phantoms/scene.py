@@ -57,6 +57,8 @@ class Scene:
         Axons, puncta and swellings on shafts: drawn, never labelled.
     soma : Cones
         One ball or none.
+    axons : tuple of Path
+        Those of the distractors that are axons, without their boutons.
     patches_um : float64, shape (n, 5)
         Center (z, y, x), standard deviation in µm and brightness of dim bodies.
     """
@@ -66,6 +68,7 @@ class Scene:
     distractors: Cones
     soma: Cones
     patches_um: NDArray[np.float64]
+    axons: tuple[Path, ...] = ()
 
     @property
     def shafts(self) -> Cones:
@@ -85,13 +88,15 @@ def draw_scene(recipe: Recipe, rng: np.random.Generator) -> Scene:
     spines = [spine for dendrite in dendrites for spine in _spines_of(dendrite, recipe, rng)]
     distractors = [_puncta(recipe, rng)]
     distractors += [_bumps(dendrite, scenery.bumps_per_um, rng) for dendrite in dendrites]
-    distractors += [_draw_axon(field, rng) for _ in range(scenery.axons)]
+    axons = [_draw_axon(field, rng) for _ in range(scenery.axons)]
+    distractors += [solids for _, solids in axons]
     distractors += [_draw_ghost(field, rng) for _ in range(scenery.ghosts)]
     patches = np.concatenate(
         [np.zeros((0, 5)), *(_patch(field, rng) for _ in range(scenery.patches))]
     )
     seen = [spine for spine in spines if not _inside(spine.head.center_um, soma, 0.8)]
-    return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches)
+    paths = tuple(path for path, _ in axons)
+    return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches, paths)
 
 
 def _inside(point_um: NDArray[np.float64], soma: Cones, margin_um: float) -> bool:
@@ -203,13 +208,14 @@ def _bumps(dendrite: Dendrite, per_um: float, rng: np.random.Generator) -> Cones
     return balls(center_um, radius_um, np.full(count, dendrite.brightness))
 
 
-def _draw_axon(field: Field, rng: np.random.Generator) -> Cones:
+def _draw_axon(field: Field, rng: np.random.Generator) -> tuple[Path, Cones]:
     """Thin fiber with boutons, anywhere in the field or just above or below it."""
     point_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
     nodes_um = through(point_um, random_direction(rng, 20), field, rng, bend_per_um=0.12)
     brightness = float(np.exp(rng.uniform(np.log(0.1), np.log(1.0))))
-    fiber = tube(nodes_um, np.full(len(nodes_um), rng.uniform(0.05, 0.14)), brightness)
-    return together([fiber, _boutons(nodes_um, brightness, rng)])
+    path = Path(nodes_um, np.full(len(nodes_um), rng.uniform(0.05, 0.14)))
+    fiber = tube(nodes_um, path.radius_um, brightness)
+    return path, together([fiber, _boutons(nodes_um, brightness, rng)])
 
 
 def _draw_ghost(field: Field, rng: np.random.Generator) -> Cones:

@@ -49,9 +49,9 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_dendrite_volume_um3": 3.0,
     },
     "confocal": {
-        "spine_threshold": 0.4,
+        "spine_threshold": 0.5,
         "min_spine_confidence": 0.98,
-        "min_spine_volume_um3": 0.03,
+        "min_spine_volume_um3": 0.02,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },

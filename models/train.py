@@ -1,6 +1,6 @@
 """Train the small models that ship with the project, on phantoms alone.
 
-    python models/train.py confocal --threads 1    # everything, about 45 minutes on one core
+    python models/train.py confocal --threads 1    # everything, about 70 minutes on one core
     python models/train.py two-photon --epochs 2 --volumes 3 --work /tmp/trial
     python models/train.py two-photon --start work/first/model/two-photon
 

@@ -203,7 +203,7 @@ def sight(
     body = glow.light >= HALF * peak
     visible = body & (glow.light >= DOMINANCE * rivals)
     # A long faint thread has many voxels but none that anybody would mark.
-    flicker = np.sqrt(detector.excess * per_light * others + dark)
+    flicker = detector.flicker(per_light * others)
     visible = _largest_part(visible & (per_light * glow.light >= flicker))
     if visible.sum() < OPEN_SHARE * body.sum() or per_light * peak < PEAK_NOISES * float(
         flicker.ravel()[glow.light.argmax()]

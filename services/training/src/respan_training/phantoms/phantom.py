@@ -177,11 +177,9 @@ def _label_rest(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: 
 
 def _label_axons(labels: NDArray[np.uint8], sharp: Image, recipe: Recipe, scene: Scene) -> None:
     """Add what shows of axons to the classes, below everything else: not what noise hides."""
-    paths, detector = list(scene.axons), recipe.detector
-    for slab, shaft in shaft_masks(sharp, paths, recipe.field, recipe.optics):
+    for slab, shaft in shaft_masks(sharp, scene.axons, recipe.field, recipe.optics):
         photons = recipe.photons_per_light * sharp[slab]
-        flicker = np.sqrt(detector.excess * photons + detector.dark_variance)
-        is_clear = photons >= PEAK_NOISES * flicker
+        is_clear = photons >= PEAK_NOISES * recipe.detector.flicker(photons)
         labels[slab][shaft & is_clear & (labels[slab] == 0)] = CLASSES["axon"]
 
 

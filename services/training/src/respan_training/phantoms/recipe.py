@@ -106,6 +106,10 @@ class Detector:
         even = self.excess * self.background + (self.read / self.gain) ** 2
         return even + (self.texture * self.background) ** 2
 
+    def flicker(self, photons: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standard deviation, in photons, of voxels that expect so many beside the background."""
+        return np.asarray(np.sqrt(self.excess * photons + self.dark_variance), dtype=np.float32)
+
     @property
     def white(self) -> int:
         """Greatest grey value."""

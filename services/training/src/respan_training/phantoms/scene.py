@@ -54,13 +54,14 @@ class Scene:
     Attributes
     ----------
     distractors : Cones
-        Axons, puncta and swellings on shafts: drawn, never labelled.
+        Axons, puncta and swellings on shafts: drawn, and not labelled but for axons in the scheme
+        that knows them.
     soma : Cones
         One ball or none.
-    axons : tuple of Path
-        Those of the distractors that are axons, without their boutons.
     patches_um : float64, shape (n, 5)
         Center (z, y, x), standard deviation in µm and brightness of dim bodies.
+    axons : tuple of Path
+        Those of the distractors that are axons, without their boutons.
     """
 
     dendrites: tuple[Dendrite, ...]

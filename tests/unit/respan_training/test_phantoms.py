@@ -65,12 +65,19 @@ def test_the_table_says_as_which_spine_each_is_seen(phantom):
     assert set(seen_as) - {0} <= set(own[phantom.spines.resolvable])
 
 
-def test_every_trunk_gives_more_light_than_any_axon():
+def test_every_trunk_and_branch_gives_more_light_than_any_axon():
     rng = np.random.default_rng(0)
     recipe = draw_recipe(SMALL[2], rng)
-    thin = replace(recipe.scenery, dendrites=6, dimmest=0.15, thinnest_um=0.22, thickest_um=0.23)
-    for dendrite in draw_scene(replace(recipe, scenery=thin), rng).dendrites:
-        assert dendrite.brightness * thin.thickest_um**2 >= scene.FAINTEST_UM2
+    thin = replace(
+        recipe.scenery, dendrites=6, dimmest=0.15, thinnest_um=0.22, thickest_um=0.23, branch=1.0
+    )
+    dendrites = draw_scene(replace(recipe, scenery=thin), rng).dendrites
+    assert max(len(dendrite.paths) for dendrite in dendrites) == 2
+    for dendrite in dendrites:
+        for path in dendrite.paths:
+            # Thickest before it tapers; a radius varies by up to a fifth along a path.
+            light_um2 = dendrite.brightness * path.radius_um.max() ** 2
+            assert light_um2 >= 0.8 * scene.FAINTEST_UM2
 
 
 @pytest.mark.parametrize("draw", [lambda *of: scene._draw_axon(*of)[1], scene._draw_ghost])
@@ -81,7 +88,7 @@ def test_no_fiber_that_is_not_labeled_gives_as_much_light_as_a_trunk(draw):
         cones = draw(field, rng)
         is_fiber = np.linalg.norm(cones.end_um - cones.start_um, axis=1) > 0
         light = cones.brightness * cones.start_radius_um**2
-        assert np.median(light[is_fiber]) < scene.FAINTEST_UM2
+        assert 2.5 * np.median(light[is_fiber]) < scene.FAINTEST_UM2
 
 
 def test_labels_of_a_spine_lie_at_the_spine(phantom):

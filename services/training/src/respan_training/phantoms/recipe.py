@@ -150,6 +150,8 @@ class Scenery:
     """Greatest standard deviation of a shaft's relative radius."""
     unevenness: float = 0.15
     """Standard deviation of the logarithm of a spine's brightness over its dendrite's."""
+    dimness: float = 1.0
+    """Median of a spine's brightness over its dendrite's."""
 
 
 @dataclass(frozen=True)
@@ -299,10 +301,11 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         dendrites=int(rng.integers(1, most + 1)),
         thinnest_um=0.22,
         # rr30a: shafts of up to 2.5 µm, beside which heads look dim.
-        thickest_um=float(rng.choice([0.5, 0.8, 1.3] if two_photon else [0.5, 0.9, 1.3])),
+        thickest_um=float(rng.choice([0.6, 0.9, 1.3] if two_photon else [0.5, 0.9, 1.3])),
         dimmest=0.15,
         elevation_deg=float(rng.choice([4.0, 8.0, 14.0] if two_photon else [5.0, 12.0, 25.0])),
-        spines_per_um=_log_uniform(rng, 0.25, 3.0),
+        # In vivo about 0.5 are seen.
+        spines_per_um=_log_uniform(rng, 0.15 if two_photon else 0.25, 3.0),
         branch=0.35,
         neighbor=0.35,
         soma=0.05,
@@ -314,4 +317,6 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         ghosts=int(rng.integers(0, 3)),
         beading=float(rng.uniform(0.1, 0.22)),
         unevenness=float(rng.uniform(0.1, 0.35)),
+        # rr30a: heads reach 0.6 of their shaft's light, more in evenly filled phantoms.
+        dimness=float(rng.uniform(0.6, 1.05) if two_photon else rng.uniform(0.8, 1.05)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,10 @@ from respan_training.phantoms.recipe import Recipe
 from respan_training.phantoms.solids import Cones, Points, balls, together, tube
 from respan_training.phantoms.spines import Spine, draw_spine, positions_um, second_head
 
-FAINTEST_UM2 = 0.02
-"""Least brightness × radius² of a trunk before it tapers: just more than any axon or dendrite of
-another neuron has. Thinner than the blur, they differ in nothing else that shows but spines."""
+FAINTEST_UM2 = 0.05
+"""Least brightness × radius² of a trunk or branch before it tapers: 2.5 times what any axon or
+dendrite of another neuron has. Thinner than the blur, they differ in nothing else that shows but
+spines; and within a cell, where dye is as concentrated everywhere, light goes with the section."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _draw_dendrite(
     )
     if rng.uniform() > scenery.branch or len(nodes_um) < 20:
         return Dendrite(number, (trunk,), (), brightness)
-    branch, fork = _branch(trunk, recipe, rng)
+    branch, fork = _branch(trunk, brightness, recipe, rng)
     return Dendrite(number, (trunk, branch), (fork,), brightness)
 
 
@@ -139,7 +141,9 @@ def _beside(
     return point_um, heading / np.linalg.norm(heading)
 
 
-def _branch(trunk: Path, recipe: Recipe, rng: np.random.Generator) -> tuple[Path, int]:
+def _branch(
+    trunk: Path, brightness: float, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Path, int]:
     fork = int(rng.integers(5, len(trunk.nodes_um) - 5))
     tangent = trunk.tangents[fork]
     sideways = across(tangent, rng.uniform(0, 2 * np.pi)) * (0.3, 1, 1)
@@ -147,7 +151,9 @@ def _branch(trunk: Path, recipe: Recipe, rng: np.random.Generator) -> tuple[Path
     nodes_um = walk(
         trunk.nodes_um[fork], heading / np.linalg.norm(heading), recipe.field, rng, bend_per_um=0.06
     )
-    radius_um = trunk.radius_um[fork] * rng.uniform(0.5, 0.9)
+    radius_um = max(
+        float(trunk.radius_um[fork] * rng.uniform(0.5, 0.9)), math.sqrt(FAINTEST_UM2 / brightness)
+    )
     amplitude = rng.uniform(0.06, recipe.scenery.beading)
     return varicose(nodes_um, radius_um, rng, amplitude, 0.2), fork
 
@@ -183,7 +189,9 @@ def _spines_of(dendrite: Dendrite, recipe: Recipe, rng: np.random.Generator) -> 
                 node,
                 dendrite.dendrite_id,
                 offset_um + position_um,
-                dendrite.brightness * float(np.exp(rng.normal(0, recipe.scenery.unevenness))),
+                dendrite.brightness
+                * recipe.scenery.dimness
+                * float(np.exp(rng.normal(0, recipe.scenery.unevenness))),
                 rng,
             )
             family = [spine]

@@ -344,7 +344,7 @@ def test_an_image_without_spines_has_empty_columns():
         attached={},
     )
     found = measured(classes, image, spines=spines)
-    assert len(found) == 3 * 5 + 4 + 2
+    assert len(found) == 3 * 5 + 4 + 2 + 3
     assert all(column.shape == (0,) for column in found.values())
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
+from respan_quantification import light
 from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels, Voxels
@@ -61,22 +62,29 @@ def spine_intensities(
         For each part (spine, head, neck) and channel n: mean, maximum, sum, integrated density
         (sum times a voxel's volume) and mean less the background. For each channel: background,
         mean of the local shaft, and background-corrected means of spine and head divided by that
-        of the shaft. `spine_intensity_vol` in µm³ and `uncertainty`. Missing is NaN: a part
-        without voxels or with numbers in less than half of them, too little background or shaft,
-        a shaft no brighter than the background.
+        of the shaft. `z_um`, `y_um`, `x_um`: the middle of the head's light, or the head's
+        centroid where there is none. `spine_intensity_vol` in µm³ and `uncertainty`. Missing is
+        NaN: a part without voxels or with numbers in less than half of them, too little
+        background or shaft, a shaft no brighter than the background.
     """
     parts = _parts(spines)
     around = surroundings(spines, frame, classes, dendrites, params)
     columns: Columns = {}
+    centers = light.centroids(parts["head"], frame, spines.count)
     volume_um3 = np.full(spines.count, np.nan)
     for channel in range(1, channels + 1):
         values = grey(channel)
         found = _channel_columns(parts, around, values, channel, spines.count, frame.spacing)
         if channel == params.channel:
+            centers = light.centers_of_light(
+                parts["head"], spines, frame, classes, dendrites, values,
+                found[f"background_C{channel}_int"],
+            )  # fmt: skip
             volume_um3 = _intensity_volumes(around, values, found, channel, frame.spacing)
         columns |= found
         del values
     _forget_unknown_widths(columns, spines)
+    columns |= dict(zip(("z_um", "y_um", "x_um"), frame.spacing.points_um(centers).T, strict=True))
     columns["spine_intensity_vol"] = volume_um3
     columns["uncertainty"] = np.full(spines.count, np.nan)
     if uncertainty is not None:
@@ -153,12 +161,12 @@ def _intensity_volumes(
     flat = values.reshape(-1)
     background = found[f"background_C{channel}_int"]
     contrast = _positive(found[f"shaft_C{channel}_mean_int"] - background)
-    light = np.array(
+    lights = np.array(
         [_sum_above(flat[near.catchment], b) for near, b in zip(around, background, strict=True)],
         np.float64,
     )
     share = np.array([near.shaft_share for near in around], np.float64)
-    return _positive(light * share / contrast * spacing.voxel_volume_um3)
+    return _positive(lights * share / contrast * spacing.voxel_volume_um3)
 
 
 def _sum_above(values: NDArray[np.generic], background: float) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
-from respan_quantification import bodies, intensity
+from respan_quantification import bodies, intensity, light
 from respan_quantification.bodies import Body
 from respan_quantification.complexes import confidence_of
 from respan_quantification.frame import Frame
@@ -109,14 +109,8 @@ def _identity(spines: Spines) -> Columns:
 
 
 def _places(spines: Spines, heads: Voxels, frame: Frame) -> Columns:
-    """Centroid of the head, in voxels (RESPAN's x, y, z) and in µm."""
-    columns: Columns = {}
-    index = heads.index_zyx + frame.corner
-    for axis, (name, edge) in enumerate(zip("zyx", frame.spacing.zyx, strict=True)):
-        mean = heads.total(index[:, axis].astype(np.float64)) / heads.counts
-        columns[name] = heads.column(mean, spines.count)
-        columns[f"{name}_um"] = columns[name] * edge
-    return columns
+    """Centroid of the head in voxels: RESPAN's z, y, x."""
+    return dict(zip("zyx", light.centroids(heads, frame, spines.count).T, strict=True))
 
 
 def _distances(spines: Spines, heads: Voxels, soma: Surface | None, frame: Frame) -> Columns:

@@ -30,14 +30,14 @@ COLUMNS = (
 def place(table: pd.DataFrame, tree: Tree) -> pd.DataFrame:
     """Columns that follow from the tree, one row per spine of that dendrite, same index.
 
-    A spine is placed by its base; one without a base, by its head's centroid: it has a branch
+    A spine is placed by its base; one without a base, by the middle of its head: it has a branch
     and a position, but neither angles nor a length from the center.
 
     Parameters
     ----------
     table
         With `base_z_um`, `base_y_um`, `base_x_um` (missing without a base), `z_um`, `y_um`,
-        `x_um` (the head's centroid) and `spine_length`, in µm of the whole image.
+        `x_um` (the middle of its head) and `spine_length`, in µm of the whole image.
     """
     base, head = _points(table, "base_"), _points(table, "")
     has_base = np.asarray(np.isfinite(base).all(axis=1))

@@ -129,7 +129,7 @@ def points(which: str, meaning: str, missing: str = NEVER) -> list[Column]:
 
 
 _OWN_FIRST = (
-    *points("", "Centroid of the head, from the first voxel's center"),
+    *points("", "Middle of the head's light, from the first voxel's center"),
     *points(
         "base",
         "Foot on the dendrite's surface: the middle between the spine's and the dendrite's voxel",
@@ -172,7 +172,7 @@ _OWN_FIRST = (
     measured(
         "angle_to_shaft_deg",
         "°",
-        "Between base → head centroid and the shaft's axis at the foot, 0 to 90.",
+        "Between base → middle of the head and the shaft's axis at the foot, 0 to 90.",
         "no axis there",
     ),
     number(
@@ -264,7 +264,7 @@ _OWN_LAST = (
     measured(
         "nearest_spine_um",
         "µm",
-        "Distance between head centroids to the nearest other spine of the image.",
+        "Distance between middles of heads to the nearest other spine of the image.",
         "the only spine",
     ),
     measured(

@@ -196,7 +196,7 @@ def main() -> None:
     if arguments.picture:
         centers = [(31, 215, 600), (27, 300, 420), (20, 880, 340)]
         shown = tiles(real["tp0"][0], centers) + tiles(real["tp1"][0], centers)
-        chosen = [p for p in made if p.spines["resolvable"].mean() > 0.3][:6]
+        chosen = sorted(made, key=lambda phantom: -int(phantom.spines["resolvable"].sum()))[:6]
         drawn = [tiles(p.image[0].astype(np.float32), [_middle(p)])[0] for p in chosen]
         picture(shown, drawn).save(arguments.picture)
 

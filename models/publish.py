@@ -43,8 +43,9 @@ MODALITIES = {
 
 OPERATING_POINTS: dict[str, dict[str, float]] = {
     "two-photon": {
-        "spine_threshold": 0.8,
-        "min_spine_volume_um3": 0.3,
+        "spine_threshold": 0.3,
+        "min_spine_confidence": 0.9,
+        "min_spine_volume_um3": 0.2,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
     },
@@ -65,7 +66,8 @@ LIMITS = {
         "Stubby spines and bumps lower than the resolution across (about 0.4 µm).",
         "Thick, saturated trunks: what clips has no shape, and noise at their rim can look like a "
         "spine.",
-        "Axons with boutons that touch a dendrite may be taken for spines.",
+        "Dim axons: one may be taken for a thin dendrite, and a bouton that touches a dendrite for a "
+        "spine.",
         "Necks: far below the resolution, few voxels are called neck.",
     ],
     "confocal": [

@@ -66,8 +66,8 @@ LIMITS = {
         "Stubby spines and bumps lower than the resolution across (about 0.4 µm).",
         "Thick, saturated trunks: what clips has no shape, and noise at their rim can look like a "
         "spine.",
-        "Dim axons: one may be taken for a thin dendrite, and a bouton that touches a dendrite for a "
-        "spine.",
+        "Dim axons: one may be taken for a thin dendrite, and a bouton that touches a dendrite for "
+        "a spine.",
         "Necks: far below the resolution, few voxels are called neck.",
     ],
     "confocal": [

@@ -36,7 +36,7 @@ surer than in training is no fault."""
 SPACING_FACTORS = (0.6, 1.4)
 """Voxel sizes, over the model's own, at which models are tested (bench.models)."""
 
-ASKED = 8
+ASKED = 40
 """Phantoms of the model's own voxel size that it is asked about, for its confidence."""
 
 

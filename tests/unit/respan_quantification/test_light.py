@@ -41,18 +41,13 @@ def center_of(classes, grey, background=BACKGROUND, spacing=THICK, box=None):
 
 def seen_at(z, radius_um=0.3, sigma_um=(0.8, 0.15, 0.15)):
     """Class image and grey values of a ball around plane z (may lie between planes), blurred."""
-    fine_z, fine_y, fine_x = (
-        (np.arange(n * FOLD) + 0.5) / FOLD - 0.5 if axis == 0 else np.arange(n)
-        for axis, n in enumerate(SHAPE)
+    fine_z = (np.arange(SHAPE[0] * FOLD) + 0.5) / FOLD - 0.5
+    off_z, off_y, off_x = np.ix_(
+        (fine_z - z) * THICK.z_um,
+        (np.arange(SHAPE[1]) - 14.3) * THICK.y_um,
+        (np.arange(SHAPE[2]) - 15.2) * THICK.x_um,
     )
-    away_um = np.stack(
-        np.broadcast_arrays(
-            (fine_z[:, None, None] - z) * THICK.z_um,
-            (fine_y[:, None] - 14.3) * THICK.y_um,
-            (fine_x - 15.2) * THICK.x_um,
-        )
-    )
-    ball = (np.linalg.norm(away_um, axis=0) <= radius_um).astype(float)
+    ball = (np.sqrt(off_z**2 + off_y**2 + off_x**2) <= radius_um).astype(float)
     sigma = (sigma_um[0] / THICK.z_um * FOLD, sigma_um[1] / THICK.y_um, sigma_um[2] / THICK.x_um)
     light = ndi.gaussian_filter(ball, sigma).reshape(SHAPE[0], FOLD, *SHAPE[1:]).mean(axis=1)
     classes = np.where(light > 0.45 * light.max(), SPINE, 0).astype(np.uint8)

@@ -74,6 +74,7 @@ def test_every_trunk_and_branch_gives_more_light_than_any_axon():
     dendrites = draw_scene(replace(recipe, scenery=thin), rng).dendrites
     assert max(len(dendrite.paths) for dendrite in dendrites) == 2
     for dendrite in dendrites:
+        assert dendrite.brightness * thin.thickest_um**2 >= scene.FAINTEST_UM2
         for path in dendrite.paths:
             # Thickest before it tapers; a radius varies by up to a fifth along a path.
             light_um2 = dendrite.brightness * path.radius_um.max() ** 2

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
-from respan_quantification import light
 from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
+from respan_quantification.light import centers_of_light, centroids
 from respan_quantification.objects import Labels, Voxels
 from respan_quantification.spines import Spines
 from respan_quantification.surroundings import Surroundings, surroundings
@@ -70,13 +70,13 @@ def spine_intensities(
     parts = _parts(spines)
     around = surroundings(spines, frame, classes, dendrites, params)
     columns: Columns = {}
-    centers = light.centroids(parts["head"], frame, spines.count)
+    centers = centroids(parts["head"], frame, spines.count)
     volume_um3 = np.full(spines.count, np.nan)
     for channel in range(1, channels + 1):
         values = grey(channel)
         found = _channel_columns(parts, around, values, channel, spines.count, frame.spacing)
         if channel == params.channel:
-            centers = light.centers_of_light(
+            centers = centers_of_light(
                 parts["head"], spines, frame, classes, dendrites, values,
                 found[f"background_C{channel}_int"],
             )  # fmt: skip
@@ -161,12 +161,12 @@ def _intensity_volumes(
     flat = values.reshape(-1)
     background = found[f"background_C{channel}_int"]
     contrast = _positive(found[f"shaft_C{channel}_mean_int"] - background)
-    lights = np.array(
+    light = np.array(
         [_sum_above(flat[near.catchment], b) for near, b in zip(around, background, strict=True)],
         np.float64,
     )
     share = np.array([near.shaft_share for near in around], np.float64)
-    return _positive(lights * share / contrast * spacing.voxel_volume_um3)
+    return _positive(light * share / contrast * spacing.voxel_volume_um3)
 
 
 def _sum_above(values: NDArray[np.generic], background: float) -> float:

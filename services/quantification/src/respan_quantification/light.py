@@ -52,7 +52,7 @@ def centers_of_light(
     """
     count = len(background)
     plain = centroids(heads, frame, count)
-    index, ids = _with_planes_beside(heads, spines, classes, dendrites)
+    index, ids = _with_planes_beside(heads, spines, frame, classes, dendrites)
     light = _above(grey[tuple(index.T)], background[ids - 1])
     # Counted from a voxel of the head, sums round alike wherever the image was cut.
     first = np.zeros((count, 3), dtype=np.int64)
@@ -66,7 +66,7 @@ def centers_of_light(
 
 
 def _with_planes_beside(
-    heads: Voxels, spines: Spines, classes: ClassImage, dendrites: Labels
+    heads: Voxels, spines: Spines, frame: Frame, classes: ClassImage, dendrites: Labels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Voxels of the heads and of the planes that count with them, and whose they are."""
     index, ids = heads.index_zyx.astype(np.int64), heads.ids.astype(np.int64)
@@ -78,25 +78,24 @@ def _with_planes_beside(
     whose = ids[order[is_first]]
     step = np.array([1, 0, 0])
     below, above = lowest - step, highest + step
-    shape = np.array(dendrites.shape)
-    own = _keys(spines.voxels.index_zyx, spines.voxels.ids, shape)
-    counts = (below[:, 0] >= 0) & (above[:, 0] < shape[0])
+    own = _keys(spines.voxels.index_zyx, spines.voxels.ids, frame)
+    last = np.array(dendrites.shape) - 1
+    counts = (below[:, 0] >= 0) & (above[:, 0] <= last[0])
     for beside in (below, above):
-        place = tuple(np.clip(beside, 0, shape - 1).T)
+        inside = np.clip(beside, 0, last)
+        place = tuple(inside.T)
         is_object = (classes.values[place] != 0) | (dendrites[place] != 0)
-        counts &= ~is_object | np.isin(_keys(beside, whose, shape), own)
+        counts &= ~is_object | np.isin(_keys(inside, whose, frame), own)
     return (
         np.concatenate([index, below[counts], above[counts]]),
         np.concatenate([ids, whose[counts], whose[counts]]),
     )
 
 
-def _keys(
-    index: NDArray[np.integer], ids: NDArray[np.integer], shape: NDArray[np.integer]
-) -> NDArray[np.int64]:
+def _keys(index: NDArray[np.integer], ids: NDArray[np.integer], frame: Frame) -> NDArray[np.int64]:
     """One number for a voxel and the spine it is looked at for."""
-    z, y, x = index.T.astype(np.int64)
-    return np.asarray(((ids.astype(np.int64) * shape[0] + z) * shape[1] + y) * shape[2] + x)
+    voxels = int(np.prod(frame.shape_zyx, dtype=np.int64))
+    return ids.astype(np.int64) * voxels + frame.linear(index)
 
 
 def _above(values: NDArray[np.generic], background: NDArray[np.float64]) -> NDArray[np.float64]:

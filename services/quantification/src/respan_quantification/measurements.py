@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from respan_common.geometry import VoxelSpacing
 from respan_common.params import QuantificationParams
-from respan_quantification import bodies, intensity, light
+from respan_quantification import bodies, intensity
 from respan_quantification.bodies import Body
 from respan_quantification.complexes import confidence_of
 from respan_quantification.frame import Frame
+from respan_quantification.light import centroids
 from respan_quantification.meshes import Mesh
 from respan_quantification.objects import Voxels
 from respan_quantification.shape import asymmetries
@@ -110,7 +111,7 @@ def _identity(spines: Spines) -> Columns:
 
 def _places(spines: Spines, heads: Voxels, frame: Frame) -> Columns:
     """Centroid of the head in voxels: RESPAN's z, y, x."""
-    return dict(zip("zyx", light.centroids(heads, frame, spines.count).T, strict=True))
+    return dict(zip("zyx", centroids(heads, frame, spines.count).T, strict=True))
 
 
 def _distances(spines: Spines, heads: Voxels, soma: Surface | None, frame: Frame) -> Columns:

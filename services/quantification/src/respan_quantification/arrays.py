@@ -66,6 +66,10 @@ class Arrays(ABC):
     def _inside_distance(self, mask: Array, spacing: VoxelSpacing) -> Array: ...
 
 
+def _components26(mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    return np.asarray(cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32))
+
+
 class NumpyArrays(Arrays):
     """On the processor."""
 
@@ -86,7 +90,10 @@ class NumpyArrays(Arrays):
         whole = np.ascontiguousarray(mask)
         if not whole.size:
             return np.zeros(whole.shape, np.uint32)
-        return np.asarray(cc3d.connected_components(whole, connectivity=26, out_dtype=np.uint32))
+        try:
+            return _components26(whole)
+        except RuntimeError:  # cc3d 4.1 reserves too few numbers for a lattice of dots in one plane
+            return _components26(np.pad(whole, (0, 1)))[tuple(slice(n) for n in whole.shape)]
 
     def _inside_distance(
         self, mask: NDArray[np.bool_], spacing: VoxelSpacing

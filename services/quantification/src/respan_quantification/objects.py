@@ -21,10 +21,7 @@ def components(mask: NDArray[np.bool_]) -> Labels:
     Voxels that share only an edge or a corner belong together: a thin oblique dendrite in a
     stack with coarse z steps has no other contact from one slice to the next.
     """
-    try:
-        return components26(mask)
-    except RuntimeError:  # cc3d 4.1 reserves too few numbers for a lattice of dots in one plane
-        return components26(np.pad(mask, (0, 1)))[tuple(slice(size) for size in mask.shape)]
+    return components26(mask)
 
 
 @dataclass(frozen=True)

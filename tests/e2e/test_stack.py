@@ -57,6 +57,7 @@ def respan(private, tmp_path) -> Iterator[CommandLine]:
 def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment, tmp_path):
     experiment = make_experiment(tmp_path / "MyExperiment")
     up = respan("up", "--data", tmp_path)
+    assert up.code == 0, up.content
     pids = {process["pid"] for process in up.content["processes"]}
     check_status(respan)
     check_doctor(respan)
@@ -78,6 +79,19 @@ def test_the_stack_serves_runs_and_leaves_nothing(respan, model, make_experiment
     pids |= {child for pid in pids for child in descendants(pid)}
     assert len(respan("down").content["stopped"]) == 6
     assert all_gone(pids, 10)
+    assert all(map(is_free, PORTS))
+    assert respan("status").content["status"] == "down"
+
+
+def test_a_stack_that_cannot_come_up_says_why_and_leaves_nothing(respan, tmp_path):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", PORTS[0]))
+        taken.listen()
+        up = respan("up", "--data", tmp_path)
+    assert up.code == 2
+    assert "prefect did not come up: ended at once" in up.content["error"]
+    assert "4200" in up.content["error"]  # what Prefect said of it
     assert all(map(is_free, PORTS))
     assert respan("status").content["status"] == "down"
 

@@ -26,7 +26,7 @@ from respan_orchestrator.settings import SERVICES, OrchestratorSettings
 _PREFECT_PORT = 4200
 _FIRST_SERVICE_PORT = 50051
 _KEEP_RUNS_DAYS = 90
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 300.0  # Prefect's server makes its database first, on a slow disk in minutes
 _STOP_TIMEOUT_S = 20.0
 
 
@@ -92,19 +92,26 @@ def start(data_roots: Sequence[Path], device: str) -> list[StackProcess]:
     if missing:
         raise InputError(f"not a folder: {', '.join(missing)}")
     started: list[StackProcess] = []
+
+    def keep(process: StackProcess) -> None:
+        started.append(process)
+        _record(started)
+
+    for number, service in enumerate(SERVICES):
+        keep(_start_service(service, _FIRST_SERVICE_PORT + number, data_roots, device))
+    keep(_start_prefect())
     try:
-        for number, service in enumerate(SERVICES):
-            started.append(
-                _start_service(service, _FIRST_SERVICE_PORT + number, data_roots, device)
-            )
-        started.append(_start_prefect())
         _wait_for(started)
-        started.append(_start_worker(started))
-    finally:
-        write_text_durably(
-            state_folder() / "stack.json", json.dumps([asdict(process) for process in started])
-        )
+    except CapacityError:
+        stop()
+        raise
+    keep(_start_worker(started))
     return started
+
+
+def _record(started: Sequence[StackProcess]) -> None:
+    content = json.dumps([asdict(process) for process in started])
+    write_text_durably(state_folder() / "stack.json", content)
 
 
 def stop() -> list[StackProcess]:
@@ -195,14 +202,25 @@ def _wait_for(started: Sequence[StackProcess]) -> None:
         dead = [process.name for process in waiting if not process.is_alive]
         late = [process.name for process in waiting] if time.monotonic() > deadline else []
         if dead or late:
-            for process in started:
-                _end(process)
-            names = ", ".join(dead or late)
-            raise CapacityError(
-                f"{names} did not come up (is a port taken?); see the logs in "
-                f"{state_folder() / 'logs'}"
-            )
+            raise CapacityError(_failed_start(dead, late))
         time.sleep(0.3)
+
+
+def _failed_start(dead: Sequence[str], late: Sequence[str]) -> str:
+    """What to tell when processes ended at once, or did not answer for long."""
+    why = "ended at once (is a port taken?)" if dead else f"not ready in {_START_TIMEOUT_S:.0f} s"
+    names = dead or late
+    logs = state_folder() / "logs"
+    said = [
+        f"{name} said: {words}" for name in names if (words := _last_words(logs / f"{name}.log"))
+    ]
+    return f"{', '.join(names)} did not come up: {'; '.join([why, *said, f'logs in {logs}'])}"
+
+
+def _last_words(log: Path) -> str:
+    """The log's last three lines as one: Prefect breaks its sentences."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return " ".join([line.strip() for line in lines if line.strip()][-3:])
 
 
 def _is_healthy(process: StackProcess) -> bool:

@@ -66,6 +66,7 @@ class QuantificationParams(_message.Message):
     DISTANCE_MAPS_FIELD_NUMBER: _builtins.int
     SHOLL_STEP_UM_FIELD_NUMBER: _builtins.int
     MIN_SPINE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MIN_DENDRITE_BRIGHTNESS_FIELD_NUMBER: _builtins.int
     channel: _builtins.int
     min_dendrite_volume_um3: _builtins.float
     min_spine_volume_um3: _builtins.float
@@ -83,6 +84,7 @@ class QuantificationParams(_message.Message):
     distance_maps: _builtins.bool
     sholl_step_um: _builtins.float
     min_spine_confidence: _builtins.float
+    min_dendrite_brightness: _builtins.float
     @_builtins.property
     def resolution_um(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Three values (z, y, x), or none: two voxels."""
@@ -107,10 +109,11 @@ class QuantificationParams(_message.Message):
         distance_maps: _builtins.bool | None = ...,
         sholl_step_um: _builtins.float | None = ...,
         min_spine_confidence: _builtins.float | None = ...,
+        min_dendrite_brightness: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_confidence", b"_min_spine_confidence", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_sholl_step_um", b"_sholl_step_um", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_confidence", b"min_spine_confidence", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "sholl_step_um", b"sholl_step_um", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_brightness", b"_min_dendrite_brightness", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_confidence", b"_min_spine_confidence", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_sholl_step_um", b"_sholl_step_um", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_brightness", b"min_dendrite_brightness", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_confidence", b"min_spine_confidence", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "sholl_step_um", b"sholl_step_um", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_confidence", b"_min_spine_confidence", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_sholl_step_um", b"_sholl_step_um", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_confidence", b"min_spine_confidence", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "resolution_um", b"resolution_um", "sholl_step_um", b"sholl_step_um", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_density_window_um", b"_density_window_um", "_distance_maps", b"_distance_maps", "_generate_necks", b"_generate_necks", "_max_neck_length_um", b"_max_neck_length_um", "_max_spine_distance_um", b"_max_spine_distance_um", "_max_spine_volume_um3", b"_max_spine_volume_um3", "_meshes", b"_meshes", "_min_dendrite_brightness", b"_min_dendrite_brightness", "_min_dendrite_volume_um3", b"_min_dendrite_volume_um3", "_min_spine_confidence", b"_min_spine_confidence", "_min_spine_volume_um3", b"_min_spine_volume_um3", "_remove_border_spines", b"_remove_border_spines", "_sholl_step_um", b"_sholl_step_um", "_spine_splitting", b"_spine_splitting", "_split_heads", b"_split_heads", "_split_merge_depth_um", b"_split_merge_depth_um", "channel", b"channel", "density_window_um", b"density_window_um", "distance_maps", b"distance_maps", "generate_necks", b"generate_necks", "max_neck_length_um", b"max_neck_length_um", "max_spine_distance_um", b"max_spine_distance_um", "max_spine_volume_um3", b"max_spine_volume_um3", "meshes", b"meshes", "min_dendrite_brightness", b"min_dendrite_brightness", "min_dendrite_volume_um3", b"min_dendrite_volume_um3", "min_spine_confidence", b"min_spine_confidence", "min_spine_volume_um3", b"min_spine_volume_um3", "remove_border_spines", b"remove_border_spines", "resolution_um", b"resolution_um", "sholl_step_um", b"sholl_step_um", "spine_splitting", b"spine_splitting", "split_heads", b"split_heads", "split_merge_depth_um", b"split_merge_depth_um"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__channel: _TypeAlias = _typing.Literal["channel"]  # noqa: Y015
     _WhichOneofArgType__channel: _TypeAlias = _typing.Literal["_channel", b"_channel"]  # noqa: Y015
@@ -128,6 +131,8 @@ class QuantificationParams(_message.Message):
     _WhichOneofArgType__max_spine_volume_um3: _TypeAlias = _typing.Literal["_max_spine_volume_um3", b"_max_spine_volume_um3"]  # noqa: Y015
     _WhichOneofReturnType__meshes: _TypeAlias = _typing.Literal["meshes"]  # noqa: Y015
     _WhichOneofArgType__meshes: _TypeAlias = _typing.Literal["_meshes", b"_meshes"]  # noqa: Y015
+    _WhichOneofReturnType__min_dendrite_brightness: _TypeAlias = _typing.Literal["min_dendrite_brightness"]  # noqa: Y015
+    _WhichOneofArgType__min_dendrite_brightness: _TypeAlias = _typing.Literal["_min_dendrite_brightness", b"_min_dendrite_brightness"]  # noqa: Y015
     _WhichOneofReturnType__min_dendrite_volume_um3: _TypeAlias = _typing.Literal["min_dendrite_volume_um3"]  # noqa: Y015
     _WhichOneofArgType__min_dendrite_volume_um3: _TypeAlias = _typing.Literal["_min_dendrite_volume_um3", b"_min_dendrite_volume_um3"]  # noqa: Y015
     _WhichOneofReturnType__min_spine_confidence: _TypeAlias = _typing.Literal["min_spine_confidence"]  # noqa: Y015
@@ -160,6 +165,8 @@ class QuantificationParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_spine_volume_um3) -> _WhichOneofReturnType__max_spine_volume_um3 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__meshes) -> _WhichOneofReturnType__meshes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_dendrite_brightness) -> _WhichOneofReturnType__min_dendrite_brightness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_dendrite_volume_um3) -> _WhichOneofReturnType__min_dendrite_volume_um3 | None: ...
     @_typing.overload

@@ -125,9 +125,12 @@ class QuantificationParams(StageParams):
     """Parameters of the quantification stage."""
 
     channel: PositiveInt = 1
-    """The neuron's channel: guides necks that the model did not see."""
+    """The neuron's channel: guides necks that the model did not see, and tells dim dendrites."""
     min_dendrite_volume_um3: NonNegativeFloat = 15.0
     """Dendrite components smaller than this are discarded; RESPAN's default."""
+    min_dendrite_brightness: Fraction = 0.0
+    """Dendrites dimmer than this share of the dendrites' mean brightness are discarded, as passing
+    axons are; brightness is above the background and in the neuron's channel."""
     min_spine_volume_um3: NonNegativeFloat = 0.03
     """Spines (head and predicted membrane) smaller than this are discarded; RESPAN's default."""
     max_spine_volume_um3: PositiveFloat = 15.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from respan_common.geometry import Box, Zyx, relative, shape_of
+from respan_quantification.brightness import finite
 from respan_quantification.classes import Mask
 from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels, Runs, components
 
 Table = NDArray[np.int64]
+Light = NDArray[np.float64]
 
 _NOWHERE = np.iinfo(np.int64).max
 """Anchor of a local component that has no voxel of the block's own."""
@@ -37,12 +40,13 @@ class Survey:
     those that are known to be too small. `voxels` counts the voxels that the block owns, `anchors`
     is the raster number of the first of them, `low` and `high`, shape (n + 1, 3), are their
     half-open box; all in the whole image. A component without voxels of the block's own has 0
-    voxels and an empty box. `shared_linear` and `shared_rows` list the components' voxels on
-    planes that other blocks see as well.
+    voxels and an empty box. `light` is the sum of its own voxels' grey values. `shared_linear` and
+    `shared_rows` list the components' voxels on planes that other blocks see as well.
     """
 
     rows: NDArray[np.uint32]
     voxels: Table
+    light: Light
     anchors: Table
     low: Table
     high: Table
@@ -54,13 +58,14 @@ class Survey:
 class Census:
     """All objects of an image, numbered 1..N by their first voxel in raster order.
 
-    Entry 0 of `voxels`, `anchors` (raster number of the first voxel), `low` and `high` (half-open
-    box, shape (N + 1, 3)) is unused. `ids` has one lookup per survey, in their order: the object
-    of each local component, 0 for those that were dropped.
+    Entry 0 of `voxels`, `light` (sum of grey values), `anchors` (raster number of the first voxel),
+    `low` and `high` (half-open box, shape (N + 1, 3)) is unused. `ids` has one lookup per survey,
+    in their order: the object of each local component, 0 for those that were dropped.
     """
 
     ids: tuple[NDArray[np.uint32], ...]
     voxels: Table
+    light: Light
     anchors: Table
     low: Table
     high: Table
@@ -78,6 +83,15 @@ class Census:
         )
         return (z, y, x)
 
+    def only(self, kept: Mask) -> Census:
+        """The objects that stay, numbered without gaps; entry 0 of `kept` does not matter."""
+        stays = np.flatnonzero(kept[1:]) + 1
+        numbers = np.zeros(self.count + 1, dtype=np.uint32)
+        numbers[stays] = np.arange(1, len(stays) + 1, dtype=np.uint32)
+        tables = (self.voxels, self.light, self.anchors, self.low, self.high)
+        ids = tuple(numbers[lookup] for lookup in self.ids)
+        return Census(ids, *(_headed(table[stays]) for table in tables))
+
 
 def survey_box(inner: Box, shape_zyx: Zyx) -> Box:
     """What a block must see to survey `inner`: one voxel more at the far side of each axis."""
@@ -88,7 +102,12 @@ def survey_box(inner: Box, shape_zyx: Zyx) -> Box:
     return (z, y, x)
 
 
-def survey(mask: Mask, frame: Frame, min_voxels: float = 0) -> Survey:
+def survey(
+    mask: Mask,
+    frame: Frame,
+    min_voxels: float = 0,
+    grey: NDArray[np.generic] | None = None,
+) -> Survey:
     """Components of one block.
 
     Parameters
@@ -98,6 +117,8 @@ def survey(mask: Mask, frame: Frame, min_voxels: float = 0) -> Survey:
     min_voxels
         What `merge` is going to demand. Smaller components that no other block can see are left
         out at once, so that a field of specks needs no memory.
+    grey
+        Grey values where the mask is; without them there is no light.
     """
     box, owned = _boxes(mask, frame)
     if not mask.any():
@@ -108,6 +129,10 @@ def survey(mask: Mask, frame: Frame, min_voxels: float = 0) -> Survey:
     runs = Runs.of(mask[owned])
     ids = labels[tuple(runs.index_zyx.T)].astype(np.int64)
     voxels = np.bincount(ids, weights=runs.lengths, minlength=count + 1).astype(np.int64)
+    light = np.zeros(count + 1)
+    if grey is not None:
+        inside = mask[owned]
+        np.add.at(light, labels[owned][inside], finite(grey[owned][inside]))
     low, high = _tight(ids, runs.index_zyx + corner, runs.stops_zyx + corner, count)
     anchors = np.full(count + 1, _NOWHERE)
     # The last value written stays, so the first run of each component is written last.
@@ -121,6 +146,7 @@ def survey(mask: Mask, frame: Frame, min_voxels: float = 0) -> Survey:
     return Survey(
         rows=rows,
         voxels=_headed(voxels[kept]),
+        light=_headed(light[kept]),
         anchors=_headed(anchors[kept]),
         low=_headed(low[kept]),
         high=_headed(high[kept]),
@@ -141,6 +167,8 @@ def merge(surveys: Sequence[Survey], min_voxels: float = 0) -> Census:
     groups, count = _joined(surveys, starts)
     voxels, anchors = np.zeros(count, np.int64), np.full(count, _NOWHERE)
     np.add.at(voxels, groups, _stacked([one.voxels[1:] for one in surveys]))
+    light = np.zeros(count)
+    np.add.at(light, groups, np.concatenate([np.zeros(0), *(one.light[1:] for one in surveys)]))
     np.minimum.at(anchors, groups, _stacked([one.anchors[1:] for one in surveys]))
     low, high = _tight(
         groups,
@@ -156,7 +184,7 @@ def merge(surveys: Sequence[Survey], min_voxels: float = 0) -> Census:
         np.append(np.uint32(0), numbers[groups[start:stop]])[one.rows]
         for one, (start, stop) in zip(surveys, itertools.pairwise(starts), strict=True)
     )
-    return Census(ids, *(_headed(table[kept]) for table in (voxels, anchors, low, high)))
+    return Census(ids, *(_headed(table[kept]) for table in (voxels, light, anchors, low, high)))
 
 
 def paint(mask: Mask, frame: Frame, lookup: NDArray[np.uint32]) -> Labels:
@@ -187,7 +215,7 @@ def _boxes(mask: Mask, frame: Frame) -> tuple[Box, Box]:
 def _nothing() -> Survey:
     one, three = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
     rows = np.zeros(1, np.uint32)
-    return Survey(rows, one, one, three, three, np.zeros(0, np.int64), rows[:0])
+    return Survey(rows, one, np.zeros(1), one, three, three, np.zeros(0, np.int64), rows[:0])
 
 
 def _tight(ids: Table, low: Table, high: Table, last: int) -> tuple[Table, Table]:
@@ -242,6 +270,6 @@ def _stacked(tables: Sequence[Table], columns: int = 0) -> Table:
     return np.concatenate([empty, *tables])
 
 
-def _headed(table: Table) -> Table:
+def _headed(table: NDArray[Any]) -> NDArray[Any]:
     """The same table with an unused entry 0."""
     return np.concatenate([np.zeros_like(table, shape=(1, *table.shape[1:])), table])

@@ -34,6 +34,7 @@ from respan_common.params import QuantificationParams
 from respan_quantification import (
     assembly,
     block_spines,
+    brightness,
     census,
     dendrite_rows,
     distances,
@@ -110,8 +111,8 @@ class Recipe:
         names = [field.name for field in dataclasses.fields(ImageTables)]
         found = ImageTables(**{name: self._shelf.load_table(name, 0) for name in names})
         discarded: Counter[str] = Counter()
-        for tile in self._tiles:
-            counts = self._shelf.load("discarded", tile.number)
+        told = [self._shelf.load("discarded", tile.number) for tile in self._tiles]
+        for counts in [*told, self._shelf.load("discarded-dendrites", 0)]:
             discarded.update({name: float(count) for name, count in counts.items()})
         return Summary(
             found,
@@ -122,8 +123,14 @@ class Recipe:
     def _survey(self, number: int) -> None:
         frame = self._survey_frame(self._blocks[number])
         classes = self._classes(frame.outer)
+        grey = None
+        if self._params.min_dendrite_brightness > 0:
+            grey = self._image.grey(self._params.channel, frame.outer)
+            own = frame.inner_in_outer
+            nothing = brightness.background_light(classes.part(own), grey[own])
+            self._shelf.save("background", number, _arrays(nothing))
         for role in OBJECTS:
-            found = census.survey(classes.mask(role), frame, self._least_voxels(role))
+            found = census.survey(classes.mask(role), frame, self._least_voxels(role), grey)
             self._shelf.save(f"survey-{role}", number, _arrays(found))
 
     def _merge(self, _: int) -> None:
@@ -132,9 +139,26 @@ class Recipe:
                 Survey(**self._shelf.load(f"survey-{role}", block.number)) for block in self._blocks
             ]
             merged = census.merge(surveys, self._least_voxels(role))
+            if role == "dendrite":
+                merged = self._without_dim(merged)
             for block, lookup in zip(self._blocks, merged.ids, strict=True):
                 self._shelf.save(f"ids-{role}", block.number, {"ids": lookup})
             self._shelf.save(f"census-{role}", 0, _arrays(dataclasses.replace(merged, ids=())))
+
+    def _without_dim(self, dendrites: Census) -> Census:
+        least = self._params.min_dendrite_brightness
+        kept = np.ones(dendrites.count + 1, dtype=bool)
+        if least > 0:
+            parts = [self._shelf.load("background", block.number) for block in self._blocks]
+            background = brightness.Light(
+                sum(float(part["total"]) for part in parts),
+                sum(int(part["voxels"]) for part in parts),
+            )
+            light, voxels = dendrites.light[1:], dendrites.voxels[1:]
+            kept[1:] = brightness.relative_brightness(light, voxels, background) >= least
+        count = np.asarray(np.count_nonzero(~kept))
+        self._shelf.save("discarded-dendrites", 0, {"discarded_dim_dendrites": count})
+        return dendrites.only(kept)
 
     def _paint(self, number: int) -> None:
         block = self._blocks[number]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.respan_quantification.phantoms import FINE, SPINE, Scene, quantified
 
-from respan_quantification.brightness import Light, finite, relative_brightness
+from respan_quantification.brightness import finite, relative_brightness
 
-DARK = Light(total=1000.0, voxels=100)  # 10 per voxel
+DARK = np.array([1000.0, 100])  # 10 per voxel
 
 
 def relative(brightness, voxels, background=DARK):
@@ -32,14 +32,14 @@ def test_many_faint_scraps_do_not_make_the_dendrite_unusual():
 
 def test_nothing_is_dim_where_nothing_is_brighter_than_the_background_or_that_is_unknown():
     assert relative([0.0, -3.0], [5, 5]).tolist() == [1.0, 1.0]
-    assert relative([1.0, 9.0], [5, 5], Light(0.0, 0)).tolist() == [1.0, 1.0]
+    assert relative([1.0, 9.0], [5, 5], np.zeros(2)).tolist() == [1.0, 1.0]
     assert relative([], []).tolist() == []
 
 
 @given(st.floats(0.1, 100), st.floats(-1000, 1000))
 def test_gain_and_offset_do_not_matter(gain, offset):
     voxels, grey = np.array([20, 30, 4]), np.array([50.0, 20.0, 11.0])
-    other = Light((10 * gain + offset) * 100, 100)
+    other = np.array([(10 * gain + offset) * 100, 100])
     mapped = relative_brightness((gain * grey + offset) * voxels, voxels, other)
     assert mapped == pytest.approx(relative_brightness(grey * voxels, voxels, DARK), abs=1e-6)
 

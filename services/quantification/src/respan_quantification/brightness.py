@@ -6,20 +6,10 @@ share of the dendrite's. A network that sees a piece at a time cannot tell; the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from respan_quantification.classes import ClassImage
-
-
-@dataclass(frozen=True)
-class Light:
-    """Grey values of some voxels: their sum and their number."""
-
-    total: float
-    voxels: int
 
 
 def finite(grey: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -30,14 +20,14 @@ def finite(grey: NDArray[np.generic]) -> NDArray[np.float64]:
     return np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def background_light(classes: ClassImage, grey: NDArray[np.generic]) -> Light:
-    """Light of the voxels that belong to nothing; both arrays cover the same voxels."""
-    nothing = classes.values == 0
-    return Light(float(finite(grey[nothing]).sum()), int(np.count_nonzero(nothing)))
+def background_sum(classes: ClassImage, grey: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Sum and number of the grey values of what is no object; both arrays cover the same voxels."""
+    nothing = finite(grey[classes.values == 0])
+    return np.array([nothing.sum(), nothing.size])
 
 
 def relative_brightness(
-    light: NDArray[np.float64], voxels: NDArray[np.int64], background: Light
+    light: NDArray[np.float64], voxels: NDArray[np.int64], background: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Each object's mean grey value above the background, as a share of what is usual among them.
 
@@ -48,15 +38,17 @@ def relative_brightness(
     ----------
     light, voxels
         Sum of grey values and number of voxels of N objects, none of them empty.
+    background
+        Sum and number of the background's grey values.
 
     Returns
     -------
     float64, shape (N,)
-        1 for each where no object is brighter than the background, or no background is known.
+        1 for each where no object is brighter than the background, or there is no background.
     """
-    if background.voxels == 0:
+    total, number = background
+    above = np.maximum(light - voxels * (total / number), 0.0) if number else np.zeros(len(voxels))
+    if not above.any():
         return np.ones(len(voxels))
-    above = np.maximum(light - voxels * (background.total / background.voxels), 0.0)
     brightness = above / voxels
-    total = above.sum()
-    return brightness / ((above * brightness).sum() / total) if total > 0 else np.ones(len(voxels))
+    return np.asarray(brightness / np.average(brightness, weights=above))

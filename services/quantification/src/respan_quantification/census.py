@@ -26,7 +26,7 @@ from respan_quantification.frame import Frame
 from respan_quantification.objects import Labels, Runs, components
 
 Table = NDArray[np.int64]
-Light = NDArray[np.float64]
+Sums = NDArray[np.float64]
 
 _NOWHERE = np.iinfo(np.int64).max
 """Anchor of a local component that has no voxel of the block's own."""
@@ -46,7 +46,7 @@ class Survey:
 
     rows: NDArray[np.uint32]
     voxels: Table
-    light: Light
+    light: Sums
     anchors: Table
     low: Table
     high: Table
@@ -65,7 +65,7 @@ class Census:
 
     ids: tuple[NDArray[np.uint32], ...]
     voxels: Table
-    light: Light
+    light: Sums
     anchors: Table
     low: Table
     high: Table
@@ -118,7 +118,7 @@ def survey(
         What `merge` is going to demand. Smaller components that no other block can see are left
         out at once, so that a field of specks needs no memory.
     grey
-        Grey values where the mask is; without them there is no light.
+        Grey values of the voxels that the block owns; without them there is no light.
     """
     box, owned = _boxes(mask, frame)
     if not mask.any():
@@ -132,7 +132,7 @@ def survey(
     light = np.zeros(count + 1)
     if grey is not None:
         inside = mask[owned]
-        np.add.at(light, labels[owned][inside], finite(grey[owned][inside]))
+        np.add.at(light, labels[owned][inside], finite(grey[inside]))
     low, high = _tight(ids, runs.index_zyx + corner, runs.stops_zyx + corner, count)
     anchors = np.full(count + 1, _NOWHERE)
     # The last value written stays, so the first run of each component is written last.

@@ -125,10 +125,9 @@ class Recipe:
         classes = self._classes(frame.outer)
         grey = None
         if self._params.min_dendrite_brightness > 0:
-            grey = self._image.grey(self._params.channel, frame.outer)
-            own = frame.inner_in_outer
-            nothing = brightness.background_light(classes.part(own), grey[own])
-            self._shelf.save("background", number, _arrays(nothing))
+            grey = self._image.grey(self._params.channel, frame.inner)
+            around = brightness.background_sum(classes.part(frame.inner_in_outer), grey)
+            self._shelf.save("background", number, {"sum": around})
         for role in OBJECTS:
             found = census.survey(classes.mask(role), frame, self._least_voxels(role), grey)
             self._shelf.save(f"survey-{role}", number, _arrays(found))
@@ -149,11 +148,8 @@ class Recipe:
         least = self._params.min_dendrite_brightness
         kept = np.ones(dendrites.count + 1, dtype=bool)
         if least > 0:
-            parts = [self._shelf.load("background", block.number) for block in self._blocks]
-            background = brightness.Light(
-                sum(float(part["total"]) for part in parts),
-                sum(int(part["voxels"]) for part in parts),
-            )
+            parts = [self._shelf.load("background", block.number)["sum"] for block in self._blocks]
+            background = np.sum(parts, axis=0)
             light, voxels = dendrites.light[1:], dendrites.voxels[1:]
             kept[1:] = brightness.relative_brightness(light, voxels, background) >= least
         count = np.asarray(np.count_nonzero(~kept))

@@ -135,7 +135,7 @@ def _light_without_spines(recipe: Recipe, scene: Scene) -> tuple[Image, Image]:
     wider, left = optics.wider(z_um), recipe.detector.left(z_um)
     blurs = [blurring(z_um, planes.positions_um, optics.axial_um * wider, optics.skew)]
     blurs.append(blurring(z_um, planes.positions_um, optics.halo_axial_um, optics.skew))
-    sharp, rest = project(solids, planes, blurs, recipe.scenery.membrane)
+    sharp, rest = project(solids, planes, blurs, recipe.scenery.membrane, scene.grain)
     for z, at_um in enumerate(z_um):
         core = imaging.blur_laterally(sharp[z], optics.lateral_um * wider[z], field)
         core *= np.float32(1 - optics.halo)

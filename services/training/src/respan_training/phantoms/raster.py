@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_training.phantoms.field import Field
+from respan_training.phantoms.grain import Grain
 from respan_training.phantoms.solids import Cones, Floats, cone_distance_um
 
 Image = NDArray[np.float32]
@@ -104,7 +105,11 @@ def stain(distance_um: Floats, membrane: float) -> Floats:
 
 
 def project(
-    cones: Cones, planes: Planes, matrices: list[Image], membrane: float = 0.0
+    cones: Cones,
+    planes: Planes,
+    matrices: list[Image],
+    membrane: float = 0.0,
+    grain: Grain | None = None,
 ) -> list[Image]:
     """Draw cones and apply each matrix along z.
 
@@ -119,14 +124,16 @@ def project(
     images = [field.zeros(np.float32) for _ in matrices]
     for first in range(0, rows, strip):
         part = slice(first, min(first + strip, rows))
-        density = _draw_strip(cones, planes, part, membrane)
+        density = _draw_strip(cones, planes, part, membrane, grain)
         for image, matrix in zip(images, matrices, strict=True):
             flat = matrix @ density.reshape(depth, -1)
             image[:, part] = flat.reshape(field.shape_zyx[0], -1, columns)
     return images
 
 
-def _draw_strip(cones: Cones, planes: Planes, rows: slice, membrane: float) -> Image:
+def _draw_strip(
+    cones: Cones, planes: Planes, rows: slice, membrane: float, grain: Grain | None
+) -> Image:
     """Concentration on the fine planes of some rows.
 
     The nearest surface decides: overlapping cones of one tube are a union, and where two neurites
@@ -155,4 +162,8 @@ def _draw_strip(cones: Cones, planes: Planes, rows: slice, membrane: float) -> I
     filled = brightness * coverage(distance, edge_um)
     if membrane > 0:
         filled *= stain(distance, membrane)
+    if grain is not None:
+        index = np.nonzero(filled)
+        points_um = np.stack([axis[part] for axis, part in zip(axes, index, strict=True)], axis=1)
+        filled[index] *= grain.factor(points_um)
     return np.asarray(filled, dtype=np.float32)

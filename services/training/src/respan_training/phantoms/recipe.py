@@ -152,6 +152,10 @@ class Scenery:
     """Standard deviation of the logarithm of a spine's brightness over its dendrite's."""
     dimness: float = 1.0
     """Median of a spine's brightness over its dendrite's."""
+    grain: float = 0.0
+    """Standard deviation of the logarithm of the dye's concentration within a neurite."""
+    grain_um: float = 0.4
+    """Length over which the concentration is alike."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +312,7 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         spines_per_um=_log_uniform(rng, 0.15 if two_photon else 0.25, 3.0),
         branch=0.35,
         neighbor=0.35,
-        soma=0.05,
+        soma=0.1,
         axons=int(rng.integers(0, 8)),
         puncta_per_um3=_log_uniform(rng, 2e-4, 8e-3),
         patches=int(rng.integers(0, 5)),
@@ -319,4 +323,6 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         unevenness=float(rng.uniform(0.1, 0.35)),
         # rr30a: heads reach 0.6 of their shaft's light, more in evenly filled phantoms.
         dimness=float(rng.uniform(0.6, 1.05) if two_photon else rng.uniform(0.8, 1.05)),
+        grain=float(rng.uniform(0.0, 0.8)),
+        grain_um=_log_uniform(rng, 0.25, 0.8),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from respan_training.phantoms.field import Field
+from respan_training.phantoms.grain import Grain
 from respan_training.phantoms.paths import (
     Path,
     across,
@@ -64,6 +65,8 @@ class Scene:
         Center (z, y, x), standard deviation in µm and brightness of dim bodies.
     axons : tuple of Path
         Those of the distractors that are axons, without their boutons.
+    grain : Grain, optional
+        Of all but spines, which differ in brightness as they are.
     """
 
     dendrites: tuple[Dendrite, ...]
@@ -72,6 +75,7 @@ class Scene:
     soma: Cones
     patches_um: NDArray[np.float64]
     axons: tuple[Path, ...] = ()
+    grain: Grain | None = None
 
     @property
     def shafts(self) -> Cones:
@@ -99,7 +103,9 @@ def draw_scene(recipe: Recipe, rng: np.random.Generator) -> Scene:
     )
     seen = [spine for spine in spines if not _inside(spine.head.center_um, soma, 0.8)]
     paths = tuple(path for path, _ in axons)
-    return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches, paths)
+    strength = scenery.grain
+    grain = Grain.draw(strength, scenery.grain_um, rng) if strength > 0 else None
+    return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches, paths, grain)
 
 
 def _inside(point_um: NDArray[np.float64], soma: Cones, margin_um: float) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.stage_services import stage_channel
 from tests.taken_gpu import taken_gpu
-from tests.unit.respan_quantification.phantoms import one_spine
+from tests.unit.respan_quantification.phantoms import Scene, one_spine
 from tests.waiting import becomes_true
 
 from respan.v1 import quantification_pb2 as pb
@@ -115,6 +115,19 @@ def test_tables_and_label_images_agree(channel, store):
     assert dendrites["total_spines"].tolist() == [1]
     skeleton = open_volume(store, "labels/skeleton").read()
     assert set(np.unique(skeleton)) == {0, 1}
+
+
+def test_a_dendrite_far_dimmer_than_the_other_is_left_out_and_counted(channel, root):
+    scene = Scene((3, 6, 8), VoxelSpacing(0.2, 0.1, 0.1))
+    scene.tube((1.5, 1.5, 0), (1.5, 1.5, 8), 0.5).tube((1.5, 4.5, 0), (1.5, 4.5, 8), 0.4)
+    image = grey(scene.classes)
+    image[0, :, 30:][scene.classes[:, 30:] > 0] = 20  # 10 above the background, the other 190
+    store = publish(root / "two.ome.zarr", scene.classes, image, scene.spacing)
+    both = quantify(channel, store, min_dendrite_brightness=0.05)[-1].result
+    assert (both.numbers["dendrites"], both.numbers["discarded_dim_dendrites"]) == (2, 0)
+    one = quantify(channel, store, min_dendrite_brightness=0.1)[-1].result
+    assert (one.numbers["dendrites"], one.numbers["discarded_dim_dendrites"]) == (1, 1)
+    assert not open_volume(store, "labels/dendrites").read()[:, 30:].any()
 
 
 def test_an_image_without_anything_ends_with_empty_tables_and_a_warning(channel, root):

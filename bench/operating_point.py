@@ -1,12 +1,12 @@
 """Choose a model's operating point on phantoms that it was not trained on.
 
-    python -m bench.operating_point models/two-photon --kind two-photon [--images 20]
+    python -m bench.operating_point models/two-photon --kind two-photon [--images 20] [--snr mixed]
 
 A voxel is spine or neck where both together are more probable than a threshold; finds do not count
 of which no voxel is as surely a spine's as asked for (`confidence`), that are smaller than a least
 volume, or that no visible neck joins to a dendrite and that are farther from it than allowed: most
-of these are spots of other cells. Phantoms are as varied as the
-training's (`snr="mixed"`), of another seed. Values near the highest F1 belong into the model's card
+of these are spots of other cells. Phantoms are of another seed than the training's, and as varied
+(mixed) or as good images are (typical). Values near the highest F1 belong into the model's card
 (models/publish.py); heads match within 1 µm, one to one, where a distance along z counts 0.4 times,
 as for the real stack.
 """
@@ -40,6 +40,11 @@ LEAST_UM3 = {
     "confocal": (0.01, 0.02, 0.03, 0.05, 0.08),
 }
 FARTHEST_UM = (0.5, 0.75, 1.0, 1.5, 2.5, 4.0)
+DENDRITES = {
+    "two-photon": {"min_dendrite_volume_um3": 3.0, "min_dendrite_brightness": 0.25},
+    "confocal": {"min_dendrite_volume_um3": 3.0},
+}
+"""What the cards ask of dendrites."""
 POINT = ("threshold", "surest", "least_um3", "farthest_um")
 MATCH_UM = 1.0
 WEIGHTS = (0.4, 1.0, 1.0)
@@ -56,12 +61,16 @@ def classes_at(probability: NDArray[np.float32], threshold: float) -> NDArray[np
 
 
 def rows(
-    model: Path, kind: Literal["confocal", "two-photon"], images: int, weights: Path | None
+    model: Path,
+    kind: Literal["confocal", "two-photon"],
+    snr: Literal["mixed", "typical"],
+    images: int,
+    weights: Path | None,
 ) -> Iterator[dict[str, float]]:
     """One row per phantom, threshold, least volume and greatest distance."""
     plan = json.loads((model / "plans.json").read_text())["configurations"]["3d_fullres"]
     params = SynthesisParams(
-        kind=kind, shape=SHAPES[kind], spacing_um=plan["spacing"], snr="mixed", seed=SEED
+        kind=kind, shape=SHAPES[kind], spacing_um=plan["spacing"], snr=snr, seed=SEED
     )
     network = load_network(model, weights)
     for number in range(images):
@@ -69,7 +78,7 @@ def rows(
         grey = standardized(phantom.image[0])
         probability = probabilities(network, grey, plan["patch_size"])
         for threshold in THRESHOLDS:
-            found = _spines(phantom, probability, threshold, min(LEAST_UM3[kind]))
+            found = _spines(phantom, probability, threshold, kind)
             for values in itertools.product(SUREST, LEAST_UM3[kind], FARTHEST_UM):
                 kept = believed(found, *values)
                 point = dict(zip(POINT, (threshold, *values), strict=True))
@@ -90,17 +99,18 @@ def believed(
 
 
 def _spines(
-    phantom: Phantom, probability: NDArray[np.float32], threshold: float, least_um3: float
+    phantom: Phantom, probability: NDArray[np.float32], threshold: float, kind: str
 ) -> pd.DataFrame:
     classes = classes_at(probability, threshold)
     if not (classes == SPINE).any():
         columns = ["z_um", "y_um", "x_um", "spine_vol", "head_euclidean_dist_to_dend", "attached"]
         return pd.DataFrame(columns=[*columns, "confidence"], dtype=float)
-    sizes: dict[str, Any] = {"min_dendrite_volume_um3": 3.0, "min_spine_volume_um3": least_um3}
+    sizes = {"min_spine_volume_um3": min(LEAST_UM3[kind])}
+    given: dict[str, Any] = DENDRITES[kind] | sizes
     spacing: VoxelSpacing = phantom.spacing
     sure = (255 * (probability[SPINE] + probability[NECK])).round().astype(np.uint8)
     sure[~np.isin(classes, (SPINE, NECK))] = 0
-    return measure(classes, phantom.image[0], spacing, confidence=sure, **sizes).spines
+    return measure(classes, phantom.image[0], spacing, confidence=sure, **given).spines
 
 
 def _agreement(phantom: Phantom, found: pd.DataFrame) -> Agreement:
@@ -114,10 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--kind", required=True, choices=sorted(SHAPES))
+    parser.add_argument("--snr", default="mixed", choices=("mixed", "typical"))
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--weights", type=Path, help="checkpoint of a training that goes on")
     arguments = parser.parse_args()
-    counted = rows(arguments.model, arguments.kind, arguments.images, arguments.weights)
+    counted = rows(
+        arguments.model, arguments.kind, arguments.snr, arguments.images, arguments.weights
+    )
     table = pd.DataFrame(counted).groupby(list(POINT)).sum()
     table["precision"] = table["matched"] / table["found"]
     table["recall"] = table["matched"] / table["true"]

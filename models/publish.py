@@ -48,6 +48,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_spine_volume_um3": 0.2,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
+        "min_dendrite_brightness": 0.25,
     },
     "confocal": {
         "spine_threshold": 0.5,
@@ -66,8 +67,10 @@ LIMITS = {
         "Stubby spines and bumps lower than the resolution across (about 0.4 µm).",
         "Thick, saturated trunks: what clips has no shape, and noise at their rim can look like a "
         "spine.",
-        "Dim axons: one may be taken for a thin dendrite, and a bouton that touches a dendrite for "
-        "a spine.",
+        "Axons at least a fourth as bright as the dendrites: one may be taken for a thin dendrite, "
+        "and a bouton that touches a dendrite for a spine.",
+        "Dendrites less than a fourth as bright as the others are left out "
+        "(min_dendrite_brightness).",
         "Necks: far below the resolution, few voxels are called neck.",
     ],
     "confocal": [

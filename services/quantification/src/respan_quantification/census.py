@@ -176,15 +176,16 @@ def merge(surveys: Sequence[Survey], min_voxels: float = 0) -> Census:
         _stacked([one.high[1:] for one in surveys], 3),
         count - 1,
     )
-    kept = np.flatnonzero(voxels >= max(min_voxels, 1))
-    kept = kept[np.argsort(anchors[kept], kind="stable")]
+    order = np.argsort(anchors, kind="stable")
     numbers = np.zeros(count, dtype=np.uint32)
-    numbers[kept] = np.arange(1, len(kept) + 1, dtype=np.uint32)
+    numbers[order] = np.arange(1, count + 1, dtype=np.uint32)
     ids = tuple(
         np.append(np.uint32(0), numbers[groups[start:stop]])[one.rows]
         for one, (start, stop) in zip(surveys, itertools.pairwise(starts), strict=True)
     )
-    return Census(ids, *(_headed(table[kept]) for table in (voxels, light, anchors, low, high)))
+    tables = (voxels, light, anchors, low, high)
+    every = Census(ids, *(_headed(table[order]) for table in tables))
+    return every.only(every.voxels >= max(min_voxels, 1))
 
 
 def paint(mask: Mask, frame: Frame, lookup: NDArray[np.uint32]) -> Labels:

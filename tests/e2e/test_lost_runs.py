@@ -55,11 +55,15 @@ class Prefect:
 
     def runs(self) -> dict[str, str]:
         """State of every run, by the run's id."""
-        return {run["id"]: run["state"]["name"] for run in self.post("/flow_runs/filter")}
+        return {run["id"]: run["state"]["name"] for run in self._runs()}
 
     def states(self) -> dict[str, str]:
         """State of every run, by the run's name."""
-        return {run["name"]: run["state"]["name"] for run in self.post("/flow_runs/filter")}
+        return {run["name"]: run["state"]["name"] for run in self._runs()}
+
+    def _runs(self) -> list[dict[str, Any]]:
+        """All runs but those caught while Prefect clears them away: their states go first."""
+        return [run for run in self.post("/flow_runs/filter") if run["state"] is not None]
 
     def automations(self) -> list[dict[str, Any]]:
         """All automations."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +57,7 @@ class Recipe:
         other = {"images": volumes // 2, "spacing_um": None, "seed": self.seed + 1}
         return [own, own.model_copy(update=other)]
 
-    def training(self, epochs: int) -> NnunetTrainingParams:
+    def training(self, epochs: int, learning_rate: float) -> NnunetTrainingParams:
         """A network small enough for two processor cores."""
         return NnunetTrainingParams(
             dataset_name=self.kind,
@@ -68,7 +68,7 @@ class Recipe:
             features_per_stage=self.features,
             flat_stages=1,
             optimizer="adamw",
-            initial_learning_rate=0.002,
+            initial_learning_rate=learning_rate,
             class_balance=0.15,
             augmentation="light",
             mixed_precision=True,
@@ -109,16 +109,20 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of 50 iterations each")
     parser.add_argument("--volumes", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=0.002, help="at the start")
+    parser.add_argument("--seed", type=int, help="of phantoms and of the training")
     parser.add_argument("--start", type=Path, help="model folder whose weights to begin with")
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.name]
+    if arguments.seed is not None:
+        recipe = replace(recipe, seed=arguments.seed)
     work = (arguments.work or Path("work/models") / arguments.name).resolve()
     for params in recipe.synthesis(arguments.volumes or recipe.volumes):
         write_training_data(work / "data", params, lambda name: say(f"volume {name}"))
     job = TrainingJob(
         work / "data",
         work / "model",
-        recipe.training(arguments.epochs or recipe.epochs),
+        recipe.training(arguments.epochs or recipe.epochs, arguments.learning_rate),
         start=arguments.start,
         runtime=Runtime("auto", arguments.threads),
     )

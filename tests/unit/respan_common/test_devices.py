@@ -41,9 +41,16 @@ def test_an_old_driver_is_not_passed_over_in_silence(old_driver, caplog):
 
 
 @pytest.mark.parametrize(
-    ("instructions", "dtype"), [("AVX512", torch.bfloat16), ("AVX2", None), ("DEFAULT", None)]
+    ("instructions", "dtype"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False}, None),
+        ({"architecture": "aarch64"}, None),
+    ],
 )
-def test_a_processor_multiplies_in_half_precision_only_if_it_can(monkeypatch, instructions, dtype):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+def test_a_processor_multiplies_in_half_precision_only_if_it_gains(
+    monkeypatch, instructions, dtype
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert half_precision("cpu") == dtype
     assert half_precision("cuda") == torch.float16

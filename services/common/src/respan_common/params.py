@@ -233,8 +233,8 @@ class NnunetTrainingParams(StageParams):
     """Stages, from the finest on, whose kernels stay within a plane of coarse slices; absent:
     nnU-Net's plan, which waits until pixels have become as large as slices are thick."""
     mixed_precision: bool = False
-    """On a processor, multiply in bfloat16: about twice as fast where it has instructions for that
-    (AVX-512 BF16, AMX); without AVX-512 left alone. On a GPU nnU-Net does so in any case."""
+    """On a processor with AMX, multiply in bfloat16; others, which would gain nothing, are left
+    alone. On a GPU nnU-Net does so in any case."""
     weight_averaging: Fraction = 0.0
     """Publish the moving average of the weights, of which every iteration keeps this share (0.99:
     the last hundred or so). 0: the last weights, nnU-Net's own."""

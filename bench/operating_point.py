@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from models.operating_points import OPERATING_POINTS
 from numpy.typing import NDArray
 
 from bench.measuring import measure
@@ -40,11 +41,6 @@ LEAST_UM3 = {
     "confocal": (0.01, 0.02, 0.03, 0.05, 0.08),
 }
 FARTHEST_UM = (0.5, 0.75, 1.0, 1.5, 2.5, 4.0)
-DENDRITES = {
-    "two-photon": {"min_dendrite_volume_um3": 3.0, "min_dendrite_brightness": 0.25},
-    "confocal": {"min_dendrite_volume_um3": 3.0},
-}
-"""What the cards ask of dendrites."""
 POINT = ("threshold", "surest", "least_um3", "farthest_um")
 MATCH_UM = 1.0
 WEIGHTS = (0.4, 1.0, 1.0)
@@ -98,6 +94,12 @@ def believed(
     return found[is_large & (away_um <= farthest_um) & (found["confidence"] >= surest)]
 
 
+def shafts_of(kind: str) -> dict[str, float]:
+    """What the kind's card asks of dendrites and somas."""
+    about = ("min_dendrite_", "min_soma_")
+    return {name: least for name, least in OPERATING_POINTS[kind].items() if name.startswith(about)}
+
+
 def _spines(
     phantom: Phantom, probability: NDArray[np.float32], threshold: float, kind: str
 ) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def _spines(
         columns = ["z_um", "y_um", "x_um", "spine_vol", "head_euclidean_dist_to_dend", "attached"]
         return pd.DataFrame(columns=[*columns, "confidence"], dtype=float)
     sizes = {"min_spine_volume_um3": min(LEAST_UM3[kind])}
-    given: dict[str, Any] = DENDRITES[kind] | sizes
+    given: dict[str, Any] = shafts_of(kind) | sizes
     spacing: VoxelSpacing = phantom.spacing
     sure = (255 * (probability[SPINE] + probability[NECK])).round().astype(np.uint8)
     sure[~np.isin(classes, (SPINE, NECK))] = 0

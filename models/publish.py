@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from operating_points import OPERATING_POINTS
 from presentation import cover, readme
 from trained_range import trained_range
 
@@ -40,26 +41,6 @@ MODALITIES = {
     "two-photon": "two-photon microscopy in vivo, 8 to 16 bit, about 0.1 x 0.1 x 1 µm voxels",
     "confocal": "confocal microscopy of fixed tissue, 8 to 16 bit, about 0.065 x 0.065 x 0.15 µm",
 }
-
-OPERATING_POINTS: dict[str, dict[str, float]] = {
-    "two-photon": {
-        "spine_threshold": 0.3,
-        "min_spine_confidence": 0.9,
-        "min_spine_volume_um3": 0.2,
-        "max_spine_distance_um": 1.5,
-        "min_dendrite_volume_um3": 3.0,
-        "min_dendrite_brightness": 0.25,
-    },
-    "confocal": {
-        "spine_threshold": 0.5,
-        "min_spine_confidence": 0.98,
-        "min_spine_volume_um3": 0.02,
-        "max_spine_distance_um": 1.5,
-        "min_dendrite_volume_um3": 3.0,
-    },
-}
-"""Parameters of segmentation and quantification where the settings leave them open; chosen on
-phantoms of another seed, by bench.operating_point."""
 
 LIMITS = {
     "two-photon": [

@@ -29,6 +29,7 @@ _OVERRIDES: dict[str, st.SearchStrategy[Any]] = {
     "max_spine_volume_um3": st.floats(1.5, 1e6),
     "min_spine_confidence": st.floats(0, 1),
     "min_dendrite_brightness": st.floats(0, 1),
+    "min_soma_volume_um3": st.floats(0, 1e6),
     "label_scheme": st.integers(1, 4),
     "class_balance": st.floats(0, 1),
     "weight_averaging": st.floats(0, 1),

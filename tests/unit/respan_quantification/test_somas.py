@@ -1,8 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import triples
+from tests.unit.respan_quantification.phantoms import (
+    DENDRITE, FINE, NECK, SOMA, SPINE, Scene, quantified,
+)  # fmt: skip
 
 from respan_common.blocks import grid
 from respan_common.geometry import VoxelSpacing
@@ -55,3 +59,40 @@ def test_a_ball_has_its_somas_volume_and_centroid(labels):
 def test_an_image_without_somas_has_neither_surface_nor_balls():
     assert not len(SomaSurface.joined([]).ids)
     assert soma_balls([], ODD) == {}
+
+
+def cell_with_a_thick_place(value):
+    """A soma of 4.2 µm³, its dendrite, and in it a ball of 0.5 µm³ with two spines."""
+    scene = Scene((3, 4, 12), FINE).ball((1.5, 1.5, 1.5), 1.0, SOMA)
+    scene.ball((1.5, 1.5, 7.0), 0.5, value)
+    scene.tube((1.5, 1.5, 1.5), (1.5, 1.5, 11.5), 0.3)
+    scene.tube((1.5, 1.5, 7.0), (1.5, 2.6, 7.0), 0.1, NECK).ball((1.5, 2.8, 7.0), 0.25, SPINE)
+    scene.ball((1.5, 0.4, 7.0), 0.25, SPINE)
+    return scene.classes
+
+
+@pytest.mark.parametrize("block_zyx", [None, (8, 16, 16), (7, 40, 70), (30, 15, 71)])
+def test_what_is_too_small_for_a_soma_is_measured_as_dendrite(block_zyx):
+    found = quantified(
+        cell_with_a_thick_place(SOMA), FINE, block_zyx=block_zyx, min_soma_volume_um3=2.0
+    )
+    known = quantified(cell_with_a_thick_place(DENDRITE), FINE)
+    for name in ("dendrites", "soma", "spines", "necks", "skeleton"):
+        assert np.array_equal(found.labels[name], known.labels[name]), name
+    assert found.dendrite_table["soma_id"].tolist() == [1]
+    assert (len(found.dendrite_table), len(found.spine_table)) == (1, 2)
+    for name in ("dendrite_table", "spine_table"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(known, name))
+
+
+def test_by_default_every_soma_is_one_and_parts_its_dendrites():
+    found = quantified(cell_with_a_thick_place(SOMA), FINE)
+    assert found.labels["soma"].max() == 2
+    assert len(found.dendrite_table) == 2
+
+
+def test_an_image_whose_somas_are_all_too_small_has_none():
+    found = quantified(cell_with_a_thick_place(SOMA), FINE, min_soma_volume_um3=100.0)
+    assert not found.labels["soma"].any()
+    assert found.dendrite_table["soma_id"].isna().all()
+    assert len(found.dendrite_table) == 1

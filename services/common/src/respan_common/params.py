@@ -131,6 +131,9 @@ class QuantificationParams(StageParams):
     min_dendrite_brightness: Fraction = 0.0
     """Dendrites dimmer than this share of the dendrites' mean brightness are discarded, as passing
     axons are; brightness is above the background and in the neuron's channel."""
+    min_soma_volume_um3: NonNegativeFloat = 0.0
+    """Soma components smaller than this are none, and count as dendrite: a model may take the
+    thickest piece of a shaft for one."""
     min_spine_volume_um3: NonNegativeFloat = 0.03
     """Spines (head and predicted membrane) smaller than this are discarded; RESPAN's default."""
     max_spine_volume_um3: PositiveFloat = 15.0

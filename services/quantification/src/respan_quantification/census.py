@@ -206,6 +206,16 @@ def paint(mask: Mask, frame: Frame, lookup: NDArray[np.uint32]) -> Labels:
     return painted
 
 
+def dropped(mask: Mask, lookup: NDArray[np.uint32]) -> Mask:
+    """Voxels of the components that `merge` dropped; mask and lookup as in `paint`.
+
+    Unlike `paint` it says so of the whole surveyed box, so that they can be surveyed with others.
+    """
+    if not mask.any():
+        return mask
+    return mask & (lookup[components(mask)] == 0)
+
+
 def _boxes(mask: Mask, frame: Frame) -> tuple[Box, Box]:
     """What a surveyed mask covers in the whole image, and the owned voxels in the mask."""
     box = survey_box(frame.inner, frame.shape_zyx)

@@ -3,8 +3,10 @@
 Every step consists of numbered pieces that need only what earlier steps left on the shelf, so that
 any process can do any piece, in any order:
 
-survey      components of dendrites and somas in each block
-merge       which of them are one object; small dendrites are dropped
+survey_somas, survey_dendrites
+            their components in each block
+merge_somas, merge_dendrites
+            which of them are one object; small ones are dropped, somas in favor of the dendrites
 paint       label images of dendrites and somas; the somas' surfaces
 objects     each tile's spines, measured; what the dendrites' trees are made from
 trees       each dendrite's centerline, and the places of its spines on it
@@ -48,7 +50,7 @@ from respan_quantification import (
 )
 from respan_quantification.assembly import ImageTables, Told
 from respan_quantification.census import Census, Survey
-from respan_quantification.classes import ClassImage
+from respan_quantification.classes import ClassImage, Mask
 from respan_quantification.frame import Frame
 from respan_quantification.growth import grow_tree
 from respan_quantification.objects import Labels
@@ -95,8 +97,8 @@ class Recipe:
         self._tiles = grid(image.shape_zyx, _tile(image.block_zyx))
 
     def pieces(self, step: str) -> list[int]:
-        """Numbers of a step's pieces; those of "trees" are known after "merge"."""
-        if step in ("merge", "assemble"):
+        """Numbers of a step's pieces; those of "trees" are known after "merge_dendrites"."""
+        if step in ("merge_somas", "merge_dendrites", "assemble"):
             return [0]
         if step == "trees":
             return list(range(1, self._dendrites.count + 1))
@@ -120,7 +122,11 @@ class Recipe:
             assembly.warnings_of(found, self._image.roles, self._params),
         )
 
-    def _survey(self, number: int) -> None:
+    def _survey_somas(self, number: int) -> None:
+        frame = self._survey_frame(self._blocks[number])
+        self._survey("soma", self._classes(frame.outer).mask("soma"), frame, number)
+
+    def _survey_dendrites(self, number: int) -> None:
         frame = self._survey_frame(self._blocks[number])
         classes = self._classes(frame.outer)
         grey = None
@@ -128,21 +134,33 @@ class Recipe:
             grey = self._image.grey(self._params.channel, frame.inner)
             around = brightness.background_sum(classes.part(frame.inner_in_outer), grey)
             self._shelf.save("background", number, {"sum": around})
-        for role in OBJECTS:
-            found = census.survey(classes.mask(role), frame, self._least_voxels(role), grey)
-            self._shelf.save(f"survey-{role}", number, _arrays(found))
+        self._survey("dendrite", self._dendrite_mask(classes, number), frame, number, grey)
 
-    def _merge(self, _: int) -> None:
-        for role in OBJECTS:
-            surveys = [
-                Survey(**self._shelf.load(f"survey-{role}", block.number)) for block in self._blocks
-            ]
-            merged = census.merge(surveys, self._least_voxels(role))
-            if role == "dendrite":
-                merged = self._without_dim(merged)
-            for block, lookup in zip(self._blocks, merged.ids, strict=True):
-                self._shelf.save(f"ids-{role}", block.number, {"ids": lookup})
-            self._shelf.save(f"census-{role}", 0, _arrays(dataclasses.replace(merged, ids=())))
+    def _survey(
+        self,
+        role: str,
+        mask: Mask,
+        frame: Frame,
+        number: int,
+        grey: NDArray[np.generic] | None = None,
+    ) -> None:
+        found = census.survey(mask, frame, self._least_voxels(role), grey)
+        self._shelf.save(f"survey-{role}", number, _arrays(found))
+
+    def _merge_somas(self, _: int) -> None:
+        self._keep("soma", self._merged("soma"))
+
+    def _merge_dendrites(self, _: int) -> None:
+        self._keep("dendrite", self._without_dim(self._merged("dendrite")))
+
+    def _merged(self, role: str) -> Census:
+        surveys = (self._shelf.load(f"survey-{role}", block.number) for block in self._blocks)
+        return census.merge([Survey(**one) for one in surveys], self._least_voxels(role))
+
+    def _keep(self, role: str, objects: Census) -> None:
+        for block, lookup in zip(self._blocks, objects.ids, strict=True):
+            self._shelf.save(f"ids-{role}", block.number, {"ids": lookup})
+        self._shelf.save(f"census-{role}", 0, _arrays(dataclasses.replace(objects, ids=())))
 
     def _without_dim(self, dendrites: Census) -> Census:
         least = self._params.min_dendrite_brightness
@@ -160,18 +178,18 @@ class Recipe:
         block = self._blocks[number]
         frame = self._survey_frame(block)
         classes = self._classes(frame.outer)
-        painted = {}
-        for role, group in OBJECTS.items():
-            lookup = self._shelf.load(f"ids-{role}", number)["ids"]
-            painted[role] = census.paint(classes.mask(role), frame, lookup)
-            self._image.write(group, block.inner, painted[role])
+        dendrites, soma_mask = self._dendrite_mask(classes, number), classes.mask("soma")
+        painted = census.paint(dendrites, frame, self._ids("dendrite", number))
+        self._image.write(OBJECTS["dendrite"], block.inner, painted)
+        painted = census.paint(soma_mask, frame, self._ids("soma", number))
+        self._image.write(OBJECTS["soma"], block.inner, painted)
         frame = self._frame(block, (1, 1, 1))
         # Beyond the block no ids are known yet; a mask is enough to see which voxels are outermost.
         mask = self._classes(frame.outer).mask("soma").astype(np.uint32)
         surface = somas.soma_surface(mask, frame)
         inside = surface.index_zyx - [part.start for part in block.inner]
-        ids = painted["soma"][tuple(inside.T)]
-        self._shelf.save("soma-surface", number, _arrays(dataclasses.replace(surface, ids=ids)))
+        surface = surface.named(painted[tuple(inside.T)])
+        self._shelf.save("soma-surface", number, _arrays(surface))
 
     def _objects(self, number: int) -> None:
         spacing, shape = self._image.spacing, self._image.shape_zyx
@@ -261,8 +279,18 @@ class Recipe:
     def _classes(self, box: Box) -> ClassImage:
         return ClassImage(self._image.classes(box), self._image.roles)
 
+    def _dendrite_mask(self, classes: ClassImage, number: int) -> Mask:
+        """Of a surveyed block: dendrites, and what is too small for a soma."""
+        too_small = census.dropped(classes.mask("soma"), self._ids("soma", number))
+        return classes.mask("dendrite") | too_small
+
+    def _ids(self, role: str, number: int) -> NDArray[np.uint32]:
+        """A block's lookup (see `Census.ids`)."""
+        return np.asarray(self._shelf.load(f"ids-{role}", number)["ids"])
+
     def _least_voxels(self, role: str) -> float:
-        least_um3 = self._params.min_dendrite_volume_um3 if role == "dendrite" else 0.0
+        known = self._params
+        least_um3 = known.min_soma_volume_um3 if role == "soma" else known.min_dendrite_volume_um3
         return self._image.spacing.voxels_in(least_um3)
 
     def _survey_frame(self, block: Block) -> Frame:

@@ -31,6 +31,10 @@ class SomaSurface:
         order = np.lexsort(tuple(index.T[::-1]))
         return cls(index[order], ids[order])
 
+    def named(self, ids: Ids) -> SomaSurface:
+        """The same with other ids; voxels of id 0 are no soma's."""
+        return SomaSurface(self.index_zyx[ids > 0], ids[ids > 0])
+
 
 @dataclass(frozen=True)
 class SomaMoments:

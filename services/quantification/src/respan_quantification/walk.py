@@ -39,10 +39,12 @@ CONFIDENCE = "confidence"
 """Image group with how probable each voxel of a spine is, if segmentation has written one."""
 
 SHARE_OF_TIME = {
-    "survey": 3,
-    "merge": 1,
+    "survey_somas": 2,
+    "merge_somas": 1,
+    "survey_dendrites": 3,
+    "merge_dendrites": 1,
     "paint": 8,
-    "objects": 62,
+    "objects": 59,
     "trees": 10,
     "assemble": 4,
     "write": 12,

@@ -24,11 +24,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from respan_common.blocks import Block, grid
 from respan_common.geometry import Box, Zyx, grow, shape_of
@@ -36,8 +34,6 @@ from respan_common.params import QuantificationParams
 from respan_quantification import (
     assembly,
     block_spines,
-    brightness,
-    census,
     dendrite_rows,
     distances,
     mesh_parts,
@@ -49,13 +45,14 @@ from respan_quantification import (
     twigs,
 )
 from respan_quantification.assembly import ImageTables, Told
-from respan_quantification.census import Census, Survey
-from respan_quantification.classes import ClassImage, Mask
+from respan_quantification.census import Census
+from respan_quantification.classes import ClassImage
 from respan_quantification.frame import Frame
 from respan_quantification.growth import grow_tree
 from respan_quantification.objects import Labels
 from respan_quantification.painting import SpineVoxels
-from respan_quantification.places import Image, Shelf
+from respan_quantification.places import Image, Shelf, arrays_of
+from respan_quantification.population import Population
 from respan_quantification.shafts import Lattice, Shafts
 from respan_quantification.sholl import Sholl
 from respan_quantification.somas import SomaMoments, SomaSurface
@@ -95,6 +92,7 @@ class Recipe:
         self._image, self._shelf, self._params = image, shelf, params
         self._blocks = grid(image.shape_zyx, image.block_zyx)
         self._tiles = grid(image.shape_zyx, _tile(image.block_zyx))
+        self._population = Population(image, shelf, params, self._blocks)
 
     def pieces(self, step: str) -> list[int]:
         """Numbers of a step's pieces; those of "trees" are known after "merge_dendrites"."""
@@ -114,7 +112,7 @@ class Recipe:
         found = ImageTables(**{name: self._shelf.load_table(name, 0) for name in names})
         discarded: Counter[str] = Counter()
         told = [self._shelf.load("discarded", tile.number) for tile in self._tiles]
-        for counts in [*told, self._shelf.load("discarded-dendrites", 0)]:
+        for counts in [*told, self._population.discarded()]:
             discarded.update({name: float(count) for name, count in counts.items()})
         return Summary(
             found,
@@ -123,73 +121,29 @@ class Recipe:
         )
 
     def _survey_somas(self, number: int) -> None:
-        frame = self._survey_frame(self._blocks[number])
-        self._survey("soma", self._classes(frame.outer).mask("soma"), frame, number)
-
-    def _survey_dendrites(self, number: int) -> None:
-        frame = self._survey_frame(self._blocks[number])
-        classes = self._classes(frame.outer)
-        grey = None
-        if self._params.min_dendrite_brightness > 0:
-            grey = self._image.grey(self._params.channel, frame.inner)
-            around = brightness.background_sum(classes.part(frame.inner_in_outer), grey)
-            self._shelf.save("background", number, {"sum": around})
-        self._survey("dendrite", self._dendrite_mask(classes, number), frame, number, grey)
-
-    def _survey(
-        self,
-        role: str,
-        mask: Mask,
-        frame: Frame,
-        number: int,
-        grey: NDArray[np.generic] | None = None,
-    ) -> None:
-        found = census.survey(mask, frame, self._least_voxels(role), grey)
-        self._shelf.save(f"survey-{role}", number, _arrays(found))
+        self._population.survey_somas(number)
 
     def _merge_somas(self, _: int) -> None:
-        self._keep("soma", self._merged("soma"))
+        self._population.merge_somas()
+
+    def _survey_dendrites(self, number: int) -> None:
+        self._population.survey_dendrites(number)
 
     def _merge_dendrites(self, _: int) -> None:
-        self._keep("dendrite", self._without_dim(self._merged("dendrite")))
-
-    def _merged(self, role: str) -> Census:
-        surveys = (self._shelf.load(f"survey-{role}", block.number) for block in self._blocks)
-        return census.merge([Survey(**one) for one in surveys], self._least_voxels(role))
-
-    def _keep(self, role: str, objects: Census) -> None:
-        for block, lookup in zip(self._blocks, objects.ids, strict=True):
-            self._shelf.save(f"ids-{role}", block.number, {"ids": lookup})
-        self._shelf.save(f"census-{role}", 0, _arrays(dataclasses.replace(objects, ids=())))
-
-    def _without_dim(self, dendrites: Census) -> Census:
-        least = self._params.min_dendrite_brightness
-        kept = np.ones(dendrites.count + 1, dtype=bool)
-        if least > 0:
-            parts = [self._shelf.load("background", block.number)["sum"] for block in self._blocks]
-            background = np.sum(parts, axis=0)
-            light, voxels = dendrites.light[1:], dendrites.voxels[1:]
-            kept[1:] = brightness.relative_brightness(light, voxels, background) >= least
-        count = np.asarray(np.count_nonzero(~kept))
-        self._shelf.save("discarded-dendrites", 0, {"discarded_dim_dendrites": count})
-        return dendrites.only(kept)
+        self._population.merge_dendrites()
 
     def _paint(self, number: int) -> None:
         block = self._blocks[number]
-        frame = self._survey_frame(block)
-        classes = self._classes(frame.outer)
-        dendrites, soma_mask = self._dendrite_mask(classes, number), classes.mask("soma")
-        painted = census.paint(dendrites, frame, self._ids("dendrite", number))
-        self._image.write(OBJECTS["dendrite"], block.inner, painted)
-        painted = census.paint(soma_mask, frame, self._ids("soma", number))
-        self._image.write(OBJECTS["soma"], block.inner, painted)
+        painted = self._population.painted(number)
+        for role, group in OBJECTS.items():
+            self._image.write(group, block.inner, painted[role])
         frame = self._frame(block, (1, 1, 1))
         # Beyond the block no ids are known yet; a mask is enough to see which voxels are outermost.
         mask = self._classes(frame.outer).mask("soma").astype(np.uint32)
         surface = somas.soma_surface(mask, frame)
         inside = surface.index_zyx - [part.start for part in block.inner]
-        surface = surface.named(painted[tuple(inside.T)])
-        self._shelf.save("soma-surface", number, _arrays(surface))
+        surface = surface.named(painted["soma"][tuple(inside.T)])
+        self._shelf.save("soma-surface", number, arrays_of(surface))
 
     def _objects(self, number: int) -> None:
         spacing, shape = self._image.spacing, self._image.shape_zyx
@@ -199,7 +153,7 @@ class Recipe:
         own = shafts.gather(view.dendrites, view.somas, view.frame, self._lattices)
         self._shelf.save("shafts", number, own.arrays())
         moments = somas.soma_moments(view.somas[view.frame.inner_in_outer], view.frame)
-        self._shelf.save("soma-moments", number, _arrays(moments))
+        self._shelf.save("soma-moments", number, arrays_of(moments))
         del view
         found = block_spines.find(frame, look, self._soma_surface, self._params)
         self._shelf.save_table("found", number, found.table)
@@ -212,7 +166,7 @@ class Recipe:
         spacing, shape = self._image.spacing, self._image.shape_zyx
         spines = self._spines_of(dendrite)
         tree = twigs.without_necks(self._grown(dendrite), spines)
-        self._shelf.save("tree", dendrite, _arrays(tree))
+        self._shelf.save("tree", dendrite, arrays_of(tree))
         voxels = painting.centerline_voxels(tree, spacing, shape)
         self._shelf.save("centerline", dendrite, {"linear": voxels})
         placed = spines[["anchor"]].join(placement.place(spines, tree))
@@ -279,24 +233,6 @@ class Recipe:
     def _classes(self, box: Box) -> ClassImage:
         return ClassImage(self._image.classes(box), self._image.roles)
 
-    def _dendrite_mask(self, classes: ClassImage, number: int) -> Mask:
-        """Of a surveyed block: dendrites, and what is too small for a soma."""
-        too_small = census.dropped(classes.mask("soma"), self._ids("soma", number))
-        return classes.mask("dendrite") | too_small
-
-    def _ids(self, role: str, number: int) -> NDArray[np.uint32]:
-        """A block's lookup (see `Census.ids`)."""
-        return np.asarray(self._shelf.load(f"ids-{role}", number)["ids"])
-
-    def _least_voxels(self, role: str) -> float:
-        known = self._params
-        least_um3 = known.min_soma_volume_um3 if role == "soma" else known.min_dendrite_volume_um3
-        return self._image.spacing.voxels_in(least_um3)
-
-    def _survey_frame(self, block: Block) -> Frame:
-        outer = census.survey_box(block.inner, self._image.shape_zyx)
-        return Frame(outer, block.inner, self._image.shape_zyx, self._image.spacing)
-
     def _frame(self, own: Block, halo_zyx: Zyx) -> Frame:
         inner, shape = own.inner, self._image.shape_zyx
         return Frame(grow(inner, halo_zyx, shape), inner, shape, self._image.spacing)
@@ -330,10 +266,7 @@ class Recipe:
 
     @cached_property
     def _dendrites(self) -> Census:
-        return self._census("dendrite")
-
-    def _census(self, role: str) -> Census:
-        return Census(ids=(), **self._shelf.load(f"census-{role}", 0))
+        return self._population.census("dendrite")
 
     @cached_property
     def _lattices(self) -> dict[int, Lattice]:
@@ -391,7 +324,7 @@ class Recipe:
         return Sholl.of(tree, heads_um, center_um, self._params.sholl_step_um)
 
     def _soma_table(self) -> pd.DataFrame:
-        known, voxel_um3 = self._census("soma"), self._image.spacing.voxel_volume_um3
+        known, voxel_um3 = self._population.census("soma"), self._image.spacing.voxel_volume_um3
         return pd.DataFrame(
             {
                 "soma_id": number,
@@ -467,13 +400,3 @@ def _tile(block_zyx: Zyx) -> Zyx:
 
 def _overlap(one: Box, other: Box) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
-
-
-def _arrays(result: Any) -> dict[str, NDArray[Any]]:
-    """The fields of a result as arrays; empty tuples are left out."""
-    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {
-        name: np.asarray(value)
-        for name, value in values.items()
-        if isinstance(value, (np.ndarray, float, int))
-    }

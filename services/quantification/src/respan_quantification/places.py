@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -75,3 +76,13 @@ class Shelf(Protocol):
 
     def load_table(self, step: str, number: int) -> pd.DataFrame:
         """A table that was kept."""
+
+
+def arrays_of(result: Any) -> dict[str, NDArray[Any]]:
+    """The fields of a result as arrays; empty tuples are left out."""
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return {
+        name: np.asarray(value)
+        for name, value in values.items()
+        if isinstance(value, (np.ndarray, float, int))
+    }

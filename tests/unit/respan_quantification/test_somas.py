@@ -5,8 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import triples
 from tests.unit.respan_quantification.phantoms import (
-    DENDRITE, FINE, NECK, SOMA, SPINE, Scene, quantified,
-)  # fmt: skip
+    DENDRITE,
+    FINE,
+    NECK,
+    SOMA,
+    SPINE,
+    Scene,
+    quantified,
+)
 
 from respan_common.blocks import grid
 from respan_common.geometry import VoxelSpacing

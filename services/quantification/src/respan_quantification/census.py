@@ -213,7 +213,7 @@ def dropped(mask: Mask, lookup: NDArray[np.uint32]) -> Mask:
     """
     if not mask.any():
         return mask
-    return mask & (lookup[components(mask)] == 0)
+    return np.asarray(mask & (lookup[components(mask)] == 0))
 
 
 def _boxes(mask: Mask, frame: Frame) -> tuple[Box, Box]:

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.stage_services import stage_channel
 from tests.taken_gpu import taken_gpu
-from tests.unit.respan_quantification.phantoms import Scene, one_spine
+from tests.unit.respan_quantification.phantoms import SOMA, Scene, one_spine
 from tests.waiting import becomes_true
 
 from respan.v1 import quantification_pb2 as pb
@@ -128,6 +128,16 @@ def test_a_dendrite_far_dimmer_than_the_other_is_left_out_and_counted(channel, r
     one = quantify(channel, store, min_dendrite_brightness=0.1)[-1].result
     assert (one.numbers["dendrites"], one.numbers["discarded_dim_dendrites"]) == (1, 1)
     assert not open_volume(store, "labels/dendrites").read()[:, 30:].any()
+
+
+def test_what_is_too_small_for_a_soma_is_dendrite(channel, root):
+    scene = Scene((3, 3, 8), VoxelSpacing(0.2, 0.1, 0.1))
+    scene.ball((1.5, 1.5, 4), 0.6, SOMA).tube((1.5, 1.5, 0), (1.5, 1.5, 8), 0.4)
+    store = publish(root / "thick.ome.zarr", scene.classes, grey(scene.classes), scene.spacing)
+    assert quantify(channel, store)[-1].result.numbers["dendrites"] == 2
+    whole = quantify(channel, store, min_soma_volume_um3=2.0)[-1].result
+    assert whole.numbers["dendrites"] == 1
+    assert not open_volume(store, "labels/soma").read().any()
 
 
 def test_an_image_without_anything_ends_with_empty_tables_and_a_warning(channel, root):

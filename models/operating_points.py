@@ -7,7 +7,8 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_spine_volume_um3": 0.2,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
-        "min_dendrite_brightness": 0.25,
+        "min_dendrite_brightness": 0.35,
+        "min_soma_volume_um3": 60.0,
     },
     "confocal": {
         "spine_threshold": 0.5,
@@ -15,6 +16,8 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_spine_volume_um3": 0.02,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
+        "min_dendrite_brightness": 0.35,
+        "min_soma_volume_um3": 60.0,
     },
 }
 """Parameters of segmentation and quantification where the settings leave them open; chosen on

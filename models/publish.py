@@ -42,16 +42,21 @@ MODALITIES = {
     "confocal": "confocal microscopy of fixed tissue, 8 to 16 bit, about 0.065 x 0.065 x 0.15 µm",
 }
 
+LEFT_OUT = (
+    "Dendrites less than a third as bright as the others are left out (min_dendrite_brightness), "
+    "and cell bodies of which the field holds less than 60 µm³ count as dendrite "
+    "(min_soma_volume_um3)."
+)
+
 LIMITS = {
     "two-photon": [
         "Spines right above or below their dendrite: slices of 1 µm do not show them.",
         "Stubby spines and bumps lower than the resolution across (about 0.4 µm).",
         "Thick, saturated trunks: what clips has no shape, and noise at their rim can look like a "
         "spine.",
-        "Axons at least a fourth as bright as the dendrites: one may be taken for a thin dendrite, "
+        "Axons at least a third as bright as the dendrites: one may be taken for a thin dendrite, "
         "and a bouton that touches a dendrite for a spine.",
-        "Dendrites less than a fourth as bright as the others are left out "
-        "(min_dendrite_brightness).",
+        LEFT_OUT,
         "Necks: far below the resolution, few voxels are called neck.",
     ],
     "confocal": [
@@ -59,6 +64,7 @@ LIMITS = {
         "Dense neuropil, where many neurons are stained.",
         "Necks below the resolution: a gap between head and shaft stays a gap, and heads farther "
         "than 1.5 µm from a dendrite, without a visible neck, do not count.",
+        LEFT_OUT,
     ],
 }
 """What the models are bad at."""
@@ -138,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(MODALITIES))
     parser.add_argument("--work", type=Path, help="as given to train.py")
+    parser.add_argument("--model", type=Path, help="default: WORK/model/NAME")
     parser.add_argument("--metrics", type=Path)
     parser.add_argument("--card-only", action="store_true", help="keep the model as it is")
     arguments = parser.parse_args()
@@ -145,7 +152,7 @@ def main() -> None:
     known = json.loads((target / "card.json").read_text()) if arguments.card_only else {}
     measured = {key: known.get(key, {}) for key in ("trained_range", "metrics")}
     if not arguments.card_only:
-        copy_model(arguments.work / "model" / arguments.name, target)
+        copy_model(arguments.model or arguments.work / "model" / arguments.name, target)
         plan = json.loads((target / "plans.json").read_text())["configurations"]["3d_fullres"]
         data, spacing = arguments.work / "data", VoxelSpacing(*plan["spacing"])
         measured["trained_range"] = trained_range(data, target, plan["patch_size"], spacing)

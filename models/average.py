@@ -34,11 +34,14 @@ def averaged(models: list[Path]) -> dict[str, Any]:
     for model, own in zip(models, shapes, strict=True):
         if own != shapes[-1]:
             raise ValueError(f"{model} has another network than {models[-1]}: train it on from one")
-    mean = {
-        name: torch.stack([one[name].double() for one in weights]).mean(dim=0).to(last.dtype)
-        for name, last in weights[-1].items()
-    }
-    return checkpoints[-1] | {"network_weights": mean}
+    means: dict[str, torch.Tensor] = {}
+    known: dict[int, torch.Tensor] = {}  # a decoder names its encoder's weights again
+    for name, last in weights[-1].items():
+        if last.data_ptr() not in known:
+            mean = torch.stack([one[name].double() for one in weights]).mean(dim=0)
+            known[last.data_ptr()] = mean.to(last.dtype)
+        means[name] = known[last.data_ptr()]
+    return checkpoints[-1] | {"network_weights": means}
 
 
 def main() -> None:

@@ -22,6 +22,12 @@ def test_the_mean_of_the_weights_stays_in_their_precision(tmp_path):
     assert found["network_weights"]["b"] == 2.0
 
 
+def test_weights_of_two_names_are_kept_once(tmp_path):
+    own = torch.tensor([1.0, 3.0])
+    found = averaged([model(tmp_path / "one", a=own, again=own)])["network_weights"]
+    assert found["a"].data_ptr() == found["again"].data_ptr()
+
+
 @pytest.mark.parametrize("other", [{"a": torch.zeros(2)}, {"b": torch.zeros(3)}])
 def test_other_networks_are_refused(tmp_path, other):
     one, two = model(tmp_path / "one", **other), model(tmp_path / "two", a=torch.zeros(3))

@@ -12,7 +12,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
     },
     "confocal": {
         "spine_threshold": 0.5,
-        "min_spine_confidence": 0.98,
+        "min_spine_confidence": 0.9,
         "min_spine_volume_um3": 0.02,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,

@@ -7,7 +7,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_spine_volume_um3": 0.2,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
-        "min_dendrite_brightness": 0.35,
+        "min_dendrite_brightness": 0.25,
         "min_soma_volume_um3": 60.0,
     },
     "confocal": {
@@ -16,7 +16,7 @@ OPERATING_POINTS: dict[str, dict[str, float]] = {
         "min_spine_volume_um3": 0.02,
         "max_spine_distance_um": 1.5,
         "min_dendrite_volume_um3": 3.0,
-        "min_dendrite_brightness": 0.35,
+        "min_dendrite_brightness": 0.25,
         "min_soma_volume_um3": 60.0,
     },
 }

@@ -43,7 +43,7 @@ MODALITIES = {
 }
 
 LEFT_OUT = (
-    "Dendrites less than a third as bright as the others are left out (min_dendrite_brightness), "
+    "Dendrites less than a fourth as bright as the others are left out (min_dendrite_brightness), "
     "and cell bodies of which the field holds less than 60 µm³ count as dendrite "
     "(min_soma_volume_um3)."
 )
@@ -54,7 +54,7 @@ LIMITS = {
         "Stubby spines and bumps lower than the resolution across (about 0.4 µm).",
         "Thick, saturated trunks: what clips has no shape, and noise at their rim can look like a "
         "spine.",
-        "Axons at least a third as bright as the dendrites: one may be taken for a thin dendrite, "
+        "Axons at least a fourth as bright as the dendrites: one may be taken for a thin dendrite, "
         "and a bouton that touches a dendrite for a spine.",
         LEFT_OUT,
         "Necks: far below the resolution, few voxels are called neck.",

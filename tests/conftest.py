@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 # What a test asserts is never how long it took: machines are busy at times.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+# A shell makes what it starts in the background deaf to Ctrl+C, and so all that this starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

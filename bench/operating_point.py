@@ -7,8 +7,8 @@ of which no voxel is as surely a spine's as asked for (`confidence`), that are s
 volume, or that no visible neck joins to a dendrite and that are farther from it than allowed: most
 of these are spots of other cells. Phantoms are of another seed than the training's, and as varied
 (mixed) or as good images are (typical). Values near the highest F1 belong into the model's card
-(models/publish.py); heads match within 1 µm, one to one, where a distance along z counts 0.4 times,
-as for the real stack.
+(models/operating_points.py); heads match within 1 µm, one to one, where a distance along z counts
+0.4 times, as for the real stack.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from respan_training.nnunet_training import write_torch
+
 WEIGHTS = Path("fold_all/checkpoint_final.pth")
 
 
@@ -52,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     checkpoint = averaged(arguments.models)
     shutil.copytree(arguments.models[-1], arguments.out)
-    torch.save(checkpoint, arguments.out / WEIGHTS)
+    write_torch(arguments.out / WEIGHTS, checkpoint)
     print(arguments.out)
 
 

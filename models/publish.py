@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from average import WEIGHTS
 from operating_points import OPERATING_POINTS
 from presentation import cover, readme
 from trained_range import trained_range
@@ -33,7 +34,6 @@ from respan_training.inference import load_network, standardized
 
 HERE = Path(__file__).resolve().parent
 FILES = ("dataset.json", "plans.json", "dataset_fingerprint.json", "training.json")
-WEIGHTS = Path("fold_all/checkpoint_final.pth")
 LARGEST_BYTES = 20 * 2**20
 TEST_SHAPE = {"two-photon": (8, 64, 64), "confocal": (16, 64, 64)}
 

@@ -45,13 +45,12 @@ class Prefect:
 
     def post(self, path: str, lines: list[Any] | None = None, **content: Any) -> Any:
         """Answer to a request."""
-        answer = self._client.post(path, json=content if lines is None else lines)
-        answer.raise_for_status()
+        answer = self._asked("POST", path, content if lines is None else lines)
         return answer.json() if answer.content else None
 
     def change(self, path: str, **content: Any) -> None:
         """Change something."""
-        self._client.patch(path, json=content).raise_for_status()
+        self._asked("PATCH", path, content)
 
     def runs(self) -> dict[str, str]:
         """State of every run, by the run's id."""
@@ -76,9 +75,17 @@ class Prefect:
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A flow that is on offer."""
-        answer = self._client.get(f"/deployments/name/{name}/{name}")
+        return dict(self._asked("GET", f"/deployments/name/{name}/{name}").json())
+
+    def _asked(self, method: str, path: str, content: Any = None) -> httpx.Response:
+        """Answer, asked for anew while SQLite is busy (503), as Prefect's own clients do."""
+        for _ in range(6):
+            answer = self._client.request(method, path, json=content)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         answer.raise_for_status()
-        return dict(answer.json())
+        return answer
 
     def is_healthy(self) -> bool:
         """Whether it answers."""

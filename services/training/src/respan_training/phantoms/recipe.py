@@ -142,6 +142,8 @@ class Scenery:
     """Low swellings on the shaft that nobody would call spines."""
     membrane: float
     """0: dye fills the inside; 1: it sits in the membrane."""
+    bodies: int = 0
+    """Hazy bodies of other cells, as bright as a dim dendrite, in which spines seem to lie."""
     ghosts: int = 0
     """Dendrites of another neuron, too dim for anybody to trace."""
     forked: float = 0.03
@@ -325,4 +327,6 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         dimness=float(rng.uniform(0.6, 1.05) if two_photon else rng.uniform(0.8, 1.05)),
         grain=float(rng.uniform(0.0, 0.8)),
         grain_um=_log_uniform(rng, 0.25, 0.8),
+        # rr30a: fifteen in a field, as bright as 0.2 to 0.5 of its dendrites.
+        bodies=int(rng.integers(0, 5)),
     )

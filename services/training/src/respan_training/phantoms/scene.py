@@ -103,6 +103,8 @@ def draw_scene(recipe: Recipe, rng: np.random.Generator) -> Scene:
     )
     seen = [spine for spine in spines if not _inside(spine.head.center_um, soma, 0.8)]
     paths = tuple(path for path, _ in axons)
+    labelled = together([soma, *(one.shaft for one in dendrites), *map(_around, seen)])
+    distractors += [_draw_body(field, labelled, rng) for _ in range(scenery.bodies)]
     strength = scenery.grain
     grain = Grain.draw(strength, scenery.grain_um, rng) if strength > 0 else None
     return Scene(tuple(dendrites), tuple(seen), together(distractors), soma, patches, paths, grain)
@@ -246,6 +248,27 @@ def _draw_ghost(field: Field, rng: np.random.Generator) -> Cones:
     heads_um = nodes_um[chosen] + away_um[:, None] * np.array(outward).reshape(-1, 3)
     heads = balls(heads_um, rng.uniform(0.18, 0.4, count), np.full(count, brightness))
     return together([tube(nodes_um, path.radius_um, brightness), heads])
+
+
+def _around(spine: Spine) -> Cones:
+    """Neck, and the ball around the head."""
+    reach_um = max(spine.head.along_um, spine.head.across_um)
+    head = balls(spine.head.center_um[None], np.array([reach_um]), np.array([spine.brightness]))
+    return together([spine.neck, head])
+
+
+def _draw_body(field: Field, others: Cones, rng: np.random.Generator) -> Cones:
+    """Hazy, lumpy body of another cell, with specks in and around it, beside the other solids."""
+    center_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
+    size_um = rng.uniform(1.5, 4.0)
+    lumps, specks = int(rng.integers(4, 16)), int(rng.poisson(3))
+    radius_um = np.append(size_um * rng.uniform(0.2, 0.6, lumps), rng.uniform(0.15, 0.45, specks))
+    centers_um = center_um + rng.normal(0, 0.5 * size_um, (lumps + specks, 3))
+    haze = np.exp(rng.uniform(*np.log([0.02, 0.15])))
+    bright = np.append(np.full(lumps, haze), np.exp(rng.uniform(*np.log([0.1, 1.0]), specks)))
+    away_um = np.linalg.norm(centers_um[:, None] - others.start_um, axis=2) - others.start_radius_um
+    apart = (away_um > radius_um[:, None] + 0.3).all(axis=1)
+    return balls(centers_um, radius_um, bright).subset(apart)
 
 
 def _boutons(nodes_um: Points, brightness: float, rng: np.random.Generator) -> Cones:

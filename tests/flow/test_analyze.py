@@ -104,6 +104,22 @@ def test_a_busy_service_is_asked_again_when_it_said_and_the_wait_is_shown(servic
     assert [(news.state, news.stage) for news in waits] == [("running", "segmentation")] * 2
 
 
+def test_a_voxel_size_far_from_the_models_is_told_before_the_work(services, experiment):
+    settings = "neuron_channel: 1, input_resXY: 0.5, input_resZ: 4, voxel_size_from: settings"
+    (experiment / "Animal_B" / "Analysis_Settings.yml").write_text(f"Parameters: {{{settings}}}")
+    told: list[str] = []
+
+    def hear(news: StageNews) -> None:
+        if news.state == "warned":
+            assert services.stages_of(news.image) == []
+            told.append(news.message)
+
+    with listening(hear):
+        outcome = outcome_of(experiment, only=["cell3"])
+    assert any("this image has 4 x 0.5 x 0.5" in text for text in told)
+    assert set(told) <= set(image_of(outcome, "cell3").warnings)
+
+
 def test_a_service_that_stays_busy_fails_the_image_in_the_end(services, experiment, monkeypatch):
     monkeypatch.setenv("RESPAN_BUSY_WAIT_S", "0")
     for _ in range(2):

@@ -86,8 +86,10 @@ def segment(job: ImageJob, pool: ServicePool) -> StageOutcome:
         update={"model": str(model.path), "refinement_model": _refinement_model(job)}
     )
     request = clients.segment(job.store, group, params, math.prod(volume.shape_zyx))
-    outcome = call_stage(job.name, "segmentation", request, pool)
     told = models.fit_warnings(model, volume.spacing, job.model_roots, params.model_spacing_um)
+    for text in told:  # at once: resampled to a model's voxel size, a wrong one can take hours
+        tell(StageNews(job.name, "segmentation", "warned", message=text))
+    outcome = call_stage(job.name, "segmentation", request, pool)
     # The stage may have said a part of it.
     warnings = [*outcome.warnings, *(text for text in told if text not in outcome.warnings)]
     return outcome.model_copy(update={"warnings": warnings})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -16,7 +17,12 @@ from respan_orchestrator.progress import StageNews, listening
 console = Console(stderr=True)
 """Standard output is for results; everything that is only looked at goes to standard error."""
 
-_MARKS = {"done": "[green]✓[/]", "skipped": "[cyan]=[/]", "failed": "[red]✗[/]"}
+_MARKS = {
+    "done": "[green]✓[/]",
+    "skipped": "[cyan]=[/]",
+    "failed": "[red]✗[/]",
+    "warned": "[yellow]![/]",
+}
 
 
 class _Board:
@@ -35,11 +41,14 @@ class _Board:
         # Images of different sub-folders may have one name, and be in work at the same time.
         image = f"{news.folder}/{news.image}" if news.folder else news.image
         key = (image, news.stage)
+        if news.state == "warned":
+            self._print(key, news, escape(news.message))
+            return
         if news.state in ("done", "skipped", "failed"):
             self._finish(key, news)
             return
         if key not in self._lines:
-            text = f"{image}  {news.stage}"
+            text = f"{escape(image)}  {news.stage}"
             self._lines[key] = self._progress.add_task(text, total=None, left="", message="")
         self._progress.update(
             self._lines[key],
@@ -56,10 +65,12 @@ class _Board:
             took = f"  {self._progress.tasks[self._progress.task_ids.index(line)].elapsed:.1f} s"
             self._progress.remove_task(line)
         note = "already done" if news.state == "skipped" else news.message
-        self._progress.console.print(
-            f"{_MARKS[news.state]} {key[0]}  {news.stage}{took}  [dim]{note}[/]",
-            highlight=False,
-        )
+        self._print(key, news, f"[dim]{escape(note)}[/]", took)
+
+    def _print(self, key: tuple[str, str], news: StageNews, text: str, took: str = "") -> None:
+        image, stage = key
+        line = f"{_MARKS[news.state]} {escape(image)}  {stage}{took}  {text}"
+        self._progress.console.print(line, highlight=False)
 
 
 @contextmanager
@@ -83,23 +94,23 @@ def live_progress(*, quiet: bool = False) -> Iterator[None]:
 
 def print_outcome(outcome: ExperimentOutcome) -> None:
     """Table of what became of each image, and where the results are."""
-    table = Table(title=str(outcome.experiment), title_justify="left")
+    table = Table(title=escape(str(outcome.experiment)), title_justify="left")
     for name in ("sub-folder", "image", "status", "spines", "dendrite length"):
         table.add_column(name, justify="right" if name in ("spines", "dendrite length") else "left")
     for image in outcome.images:
-        table.add_row(image.sub_folder, image.name, image.status, *_cells(image))
+        names = escape(image.sub_folder), escape(image.name)
+        table.add_row(*names, image.status, *_cells(image))
     console.print(table)
     for image in outcome.images:
+        name = escape(f"{image.sub_folder}/{image.name}")
         if image.error:
-            console.print(
-                f"[red]{image.sub_folder}/{image.name}[/]: {image.error}", highlight=False
-            )
+            console.print(f"[red]{name}[/]: {escape(image.error)}", highlight=False)
         for warning in image.warnings:
-            console.print(f"[yellow]{image.sub_folder}/{image.name}[/]: {warning}", highlight=False)
+            console.print(f"[yellow]{name}[/]: {escape(warning)}", highlight=False)
     for warning in outcome.warnings:
-        console.print(f"[yellow]{warning}[/]", highlight=False)
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     for path in (*outcome.tables, *([outcome.report] if outcome.report else [])):
-        console.print(f"→ {path}", highlight=False, soft_wrap=True)
+        console.print(f"→ {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
 def _cells(image: ImageOutcome) -> tuple[str, str]:

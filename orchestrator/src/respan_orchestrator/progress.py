@@ -10,7 +10,7 @@ from typing import Literal
 
 from respan.v1 import stage_pb2
 
-State = Literal["started", "running", "done", "skipped", "failed"]
+State = Literal["started", "warned", "running", "done", "skipped", "failed"]
 
 
 @dataclass(frozen=True)

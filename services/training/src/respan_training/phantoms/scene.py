@@ -264,8 +264,9 @@ def _draw_body(field: Field, others: Cones, rng: np.random.Generator) -> Cones:
     lumps, specks = int(rng.integers(4, 16)), int(rng.poisson(3))
     radius_um = np.append(size_um * rng.uniform(0.2, 0.6, lumps), rng.uniform(0.15, 0.45, specks))
     centers_um = center_um + rng.normal(0, 0.5 * size_um, (lumps + specks, 3))
-    haze = np.exp(rng.uniform(*np.log([0.02, 0.15])))
-    bright = np.append(np.full(lumps, haze), np.exp(rng.uniform(*np.log([0.1, 1.0]), specks)))
+    haze = np.exp(rng.uniform(np.log(0.02), np.log(0.15)))
+    glare = np.exp(rng.uniform(np.log(0.1), np.log(1.0), specks))
+    bright = np.append(np.full(lumps, haze), glare)
     away_um = np.linalg.norm(centers_um[:, None] - others.start_um, axis=2) - others.start_radius_um
     apart = (away_um > radius_um[:, None] + 0.3).all(axis=1)
     return balls(centers_um, radius_um, bright).subset(apart)

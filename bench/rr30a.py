@@ -65,14 +65,21 @@ def score(found_um: NDArray[np.float64], annotation: Annotation) -> Agreement:
     return agreement(near, annotation.heads_um, MATCH_UM, WEIGHTS)
 
 
-def drawn(swc: NDArray[np.float64], step_um: float = 0.1) -> NDArray[np.float64]:
-    """Points (z, y, x) along all pieces of an SWC table, at most so far apart."""
+def steps_along(
+    swc: NDArray[np.float64], step_um: float = 0.1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middles (z, y, x) and lengths of steps along all pieces of an SWC table, at most so long."""
     at = {int(row[0]): n for n, row in enumerate(swc)}
     points = swc[:, [4, 3, 2]]
-    above = np.array([at.get(int(row[6]), n) for n, row in enumerate(swc)])
-    count = max(int(np.ceil(np.linalg.norm(points - points[above], axis=1).max() / step_um)), 1)
-    share = np.linspace(0, 1, count + 1)[:, None, None]
-    return np.asarray((points + share * (points[above] - points)).reshape(-1, 3))
+    above = points[np.array([at.get(int(row[6]), n) for n, row in enumerate(swc)], dtype=int)]
+    length_um = np.linalg.norm(above - points, axis=1)
+    count = np.maximum(np.ceil(length_um / step_um), 1).astype(int)
+    piece = np.repeat(np.arange(len(swc)), count)
+    share = (np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / count[
+        piece
+    ]
+    middles_um = points[piece] + share[:, None] * (above - points)[piece]
+    return middles_um, (length_um / count)[piece]
 
 
 def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotation) -> float:
@@ -157,7 +164,7 @@ def report(result: Run, folder: Path, annotation: Annotation, session: str) -> N
     )
     print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
     swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
-    covered = traced_length_covered(drawn(swc), annotation)
+    covered = traced_length_covered(steps_along(swc)[0], annotation)
     dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
     inside = length_in_dendrites(dendrites, annotation)
     print(

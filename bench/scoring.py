@@ -10,8 +10,8 @@ import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 
-from bench.rr30a import drawn
-from respan_common.geometry import VoxelSpacing
+from bench.rr30a import steps_along
+from respan_common.geometry import VoxelSpacing, Zyx
 from respan_common.volumes import open_volume
 from respan_orchestrator.matching import agreement
 
@@ -19,6 +19,9 @@ OVERLAP = 0.5
 """Intersection over union above which a found spine is a true one; no spine is then in two."""
 
 CENTER_UM = 0.5
+
+INSIDE_UM = 1.0
+"""How far inside the field bases and centerlines are for densities that its faces leave alone."""
 
 FLAT = (0.4, 1.0, 1.0)
 """Weights of a distance where slices are thick, as for the real stack."""
@@ -55,6 +58,16 @@ class Analyzed:
         """The image's store."""
         return self.folder / "Zarr" / f"{self.name}.ome.zarr"
 
+    @property
+    def spacing(self) -> VoxelSpacing:
+        """Voxel size of the image."""
+        return open_volume(self.store).spacing
+
+    @property
+    def shape(self) -> Zyx:
+        """Voxels of the image."""
+        return open_volume(self.store).shape_zyx
+
     def truth(self, which: str) -> NDArray[np.uint32]:
         """Label image of the phantom: `instances` or `labels`."""
         image = tifffile.imread(self.phantoms / which / f"{self.name}.tif")
@@ -64,7 +77,6 @@ class Analyzed:
 def counts(volume: Analyzed) -> Counts:
     """Everything that is counted in one volume."""
     found, true = _heads_um(volume.found), _heads_um(volume.true)
-    spacing = open_volume(volume.store).spacing
     return {
         "found": len(found),
         "true": len(true),
@@ -72,7 +84,8 @@ def counts(volume: Analyzed) -> Counts:
         "same_flat": agreement(found, true, CENTER_UM, FLAT).matched,
         "overlapping": overlapping(volume.labels("spines"), volume.truth("instances")),
         **_lengths(volume),
-        **_centerlines(volume, spacing),
+        **_centerlines(volume),
+        **_bases(volume),
     }
 
 
@@ -83,14 +96,13 @@ def figures(counted: list[Counts]) -> dict[str, float]:
     -------
     dict
         `f1_overlap`; `f1_center`, in space; `f1_center_flat`, where a distance along z counts 0.4
-        times, with its precision and recall; `cl_dice`; `density_error`.
+        times, with its precision and recall; `cl_dice`; `density_error`, of the whole field, and
+        `density_error_inside`.
     """
     total = pd.DataFrame(counted).sum()
     both = max(total["found"] + total["true"], 1)
-    density = total["found"] / max(total["found_um"], 1e-9)
-    true_density = total["true"] / max(total["true_um"], 1e-9)
-    inside = total["found_inside"] / max(total["found_points"], 1)
-    covered = total["true_inside"] / max(total["true_points"], 1)
+    inside = total["found_line_inside_um"] / max(total["found_line_um"], 1e-9)
+    covered = total["true_line_inside_um"] / max(total["true_line_um"], 1e-9)
     values = {
         "f1_overlap": 2 * total["overlapping"] / both,
         "f1_center": 2 * total["same"] / both,
@@ -98,7 +110,8 @@ def figures(counted: list[Counts]) -> dict[str, float]:
         "precision": total["same_flat"] / max(total["found"], 1),
         "recall": total["same_flat"] / max(total["true"], 1),
         "cl_dice": 2 * inside * covered / max(inside + covered, 1e-9),
-        "density_error": density / max(true_density, 1e-9) - 1,
+        "density_error": _density_error(total, ""),
+        "density_error_inside": _density_error(total, "deep_"),
     }
     return {name: round(float(value), 3) for name, value in values.items()}
 
@@ -119,32 +132,61 @@ def _heads_um(table: pd.DataFrame) -> NDArray[np.float64]:
     return table[["z_um", "y_um", "x_um"]].to_numpy(np.float64).reshape(-1, 3)
 
 
+def _density_error(total: pd.Series[float], where: str) -> float:
+    found, true = (
+        total[f"{where}{kind}"] / max(total[f"{where}{kind}_um"], 1e-9)
+        for kind in ("found", "true")
+    )
+    return found / max(true, 1e-9) - 1
+
+
 def _lengths(volume: Analyzed) -> Counts:
     ours = pd.read_csv(volume.folder / "Tables" / f"{volume.name}_dendrite_summary.csv")
     truth = pd.read_csv(volume.phantoms / "truth" / f"{volume.name}_dendrites.csv")
     return {"found_um": ours["dendrite_length"].sum(), "true_um": truth["length_um"].sum()}
 
 
-def _centerlines(volume: Analyzed, spacing: VoxelSpacing) -> Counts:
-    """Points of both centerlines, and how many lie in the other's dendrite: clDice's two shares."""
-    ours = _points_um(volume.folder / "SWC_files" / f"{volume.name}.swc")
-    truth = _points_um(volume.phantoms / "truth" / f"{volume.name}.swc")
-    return {
-        "found_points": len(ours),
-        "found_inside": _inside(ours, volume.truth("labels") > 1, spacing),
-        "true_points": len(truth),
-        "true_inside": _inside(truth, volume.labels("dendrites") > 0, spacing),
-    }
+def _centerlines(volume: Analyzed) -> Counts:
+    """Lengths of both centerlines: all, in the other's dendrite (for clDice), deep inside."""
+    counted = {}
+    for kind, folder, mask in (
+        ("found", volume.folder / "SWC_files", volume.truth("labels") > 1),
+        ("true", volume.phantoms / "truth", volume.labels("dendrites") > 0),
+    ):
+        middles_um, lengths_um = _steps(folder / f"{volume.name}.swc")
+        counted |= {
+            f"{kind}_line_um": lengths_um.sum(),
+            f"{kind}_line_inside_um": lengths_um[_inside(middles_um, mask, volume.spacing)].sum(),
+            f"deep_{kind}_um": lengths_um[_deep(middles_um, volume)].sum(),
+        }
+    return counted
 
 
-def _points_um(path: Path) -> NDArray[np.float64]:
-    if not path.exists():
-        return np.zeros((0, 3))
-    swc = np.loadtxt(path, comments="#", ndmin=2)
-    return drawn(swc) if len(swc) else np.zeros((0, 3))
+def _bases(volume: Analyzed) -> Counts:
+    """Spines whose base lies deep inside; of one without a base, its head."""
+    counted = {}
+    for kind, table in (("found", volume.found), ("true", volume.true)):
+        bases_um = table[["base_z_um", "base_y_um", "base_x_um"]].to_numpy(np.float64)
+        places_um = np.where(np.isfinite(bases_um), bases_um, _heads_um(table))
+        counted[f"deep_{kind}"] = int(_deep(places_um, volume).sum())
+    return counted
 
 
-def _inside(points_um: NDArray[np.float64], mask: NDArray[np.bool_], spacing: VoxelSpacing) -> int:
+def _steps(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    swc = np.loadtxt(path, comments="#", ndmin=2) if path.exists() else np.zeros((0, 7))
+    return steps_along(swc.reshape(-1, 7))
+
+
+def _deep(points_um: NDArray[np.float64], volume: Analyzed) -> NDArray[np.bool_]:
+    """Whether points lie farther inside the field than `INSIDE_UM`."""
+    last_um = volume.spacing.zyx * (np.array(volume.shape) - 1)
+    away_um = np.minimum(points_um, last_um - points_um)
+    return np.asarray((away_um > INSIDE_UM).all(axis=1))
+
+
+def _inside(
+    points_um: NDArray[np.float64], mask: NDArray[np.bool_], spacing: VoxelSpacing
+) -> NDArray[np.bool_]:
     index = np.rint(points_um / spacing.zyx).astype(np.intp)
     index = np.clip(index, 0, np.asarray(mask.shape) - 1)
-    return int(mask[tuple(index.T)].sum())
+    return np.asarray(mask[tuple(index.T)])

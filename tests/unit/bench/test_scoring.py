@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bench.rr30a import Annotation, length_in_dendrites
+from bench.rr30a import Annotation, length_in_dendrites, steps_along
 from bench.scoring import figures, overlapping
 
 PERFECT = {
@@ -13,10 +13,14 @@ PERFECT = {
     "overlapping": 10,
     "found_um": 20.0,
     "true_um": 20.0,
-    "found_points": 100,
-    "found_inside": 100,
-    "true_points": 100,
-    "true_inside": 100,
+    "found_line_um": 20.0,
+    "found_line_inside_um": 20.0,
+    "true_line_um": 20.0,
+    "true_line_inside_um": 20.0,
+    "deep_found": 8,
+    "deep_true": 8,
+    "deep_found_um": 16.0,
+    "deep_true_um": 16.0,
 }
 
 
@@ -31,7 +35,7 @@ def test_a_found_object_overlaps_a_true_one_when_more_than_half_of_both_is_share
 
 def test_a_perfect_analysis_scores_one_and_errs_by_nothing():
     scored = figures([PERFECT, PERFECT])
-    assert scored.pop("density_error") == 0
+    assert scored.pop("density_error") == scored.pop("density_error_inside") == 0
     assert set(scored.values()) == {1.0}
 
 
@@ -42,9 +46,34 @@ def test_spines_invented_lower_precision_and_raise_density():
     assert scored["density_error"] == pytest.approx(1.0)
 
 
+def test_length_at_the_fields_faces_lowers_the_density_of_the_whole_field_alone():
+    scored = figures([{**PERFECT, "found_um": 25.0}])
+    assert scored["density_error"] == pytest.approx(-0.2)
+    assert scored["density_error_inside"] == 0
+
+
+def test_steps_along_a_fork_add_up_to_its_length_wherever_its_pieces_end():
+    swc = np.array(
+        [
+            [1, 3, 0.0, 0.0, 0.0, 1, -1],
+            [2, 3, 3.0, 0.0, 0.0, 1, 1],
+            [3, 3, 3.0, 4.0, 0.0, 1, 2],
+            [4, 3, 3.0, 0.0, 0.05, 1, 2],
+        ]
+    )
+    middles_um, lengths_um = steps_along(swc)
+    assert lengths_um.sum() == pytest.approx(7.05)
+    assert lengths_um.max() <= 0.1 + 1e-9
+    # (z, y, x): the piece along x has its middle at x = 1.5
+    along_x = (middles_um[:, :2] == 0).all(axis=1)
+    assert lengths_um[along_x] @ middles_um[along_x, 2] / 3 == pytest.approx(1.5)
+    assert steps_along(np.zeros((0, 7)))[1].sum() == 0
+
+
 def test_nothing_found_scores_zero():
     nothing = dict.fromkeys(PERFECT, 0)
-    scored = figures([{**nothing, "true": 10, "true_um": 20.0, "true_points": 100}])
+    true = {name: PERFECT[name] for name in ("true", "true_um", "true_line_um")}
+    scored = figures([{**nothing, **true}])
     assert scored["f1_center"] == scored["cl_dice"] == 0
     assert scored["density_error"] == -1
 

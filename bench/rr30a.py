@@ -75,9 +75,8 @@ def steps_along(
     length_um = np.linalg.norm(above - points, axis=1)
     count = np.maximum(np.ceil(length_um / step_um), 1).astype(int)
     piece = np.repeat(np.arange(len(swc)), count)
-    share = (np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / count[
-        piece
-    ]
+    first = np.cumsum(count) - count
+    share = (np.arange(len(piece)) - first[piece] + 0.5) / count[piece]
     middles_um = points[piece] + share[:, None] * (above - points)[piece]
     return middles_um, (length_um / count)[piece]
 

@@ -55,7 +55,7 @@ class _Board:
             completed=news.done,
             total=news.total or None,
             left=_time_left(news.seconds_left),
-            message=news.message,
+            message=escape(news.message),
         )
 
     def _finish(self, key: tuple[str, str], news: StageNews) -> None:

@@ -90,7 +90,7 @@ def _real(data: Path, session: str, model: str, work: Path) -> dict[str, float]:
     annotation = rr30a.read_annotation(data, session)
     table = pd.read_csv(folder / "Tables" / f"{session}_detected_spines.csv")
     found = rr30a.score(table[["z_um", "y_um", "x_um"]].to_numpy(np.float64), annotation)
-    swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
+    skeleton_um, _ = rr30a.read_steps(folder / "SWC_files" / f"{session}.swc")
     (image,) = json.loads(run.output)["images"]
     dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
     return {
@@ -100,9 +100,7 @@ def _real(data: Path, session: str, model: str, work: Path) -> dict[str, float]:
         "precision": round(found.precision, 3),
         "recall": round(found.recall, 3),
         "f1": round(found.f1, 3),
-        "length_covered": round(
-            rr30a.traced_length_covered(rr30a.steps_along(swc)[0], annotation), 3
-        ),
+        "length_covered": round(rr30a.traced_length_covered(skeleton_um, annotation), 3),
         "length_in_dendrites": round(rr30a.length_in_dendrites(dendrites, annotation), 3),
         "segmentation_s": image["seconds"]["segmentation"],
         "whole_run_s": round(run.seconds),

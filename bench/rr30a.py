@@ -81,6 +81,12 @@ def steps_along(
     return middles_um, (length_um / count)[piece]
 
 
+def read_steps(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same of an SWC file; nothing where it is absent or empty."""
+    swc = np.loadtxt(path, comments="#", ndmin=2) if path.exists() else np.zeros((0, 7))
+    return steps_along(swc.reshape(-1, 7))
+
+
 def traced_length_covered(skeleton_um: NDArray[np.float64], annotation: Annotation) -> float:
     """Share of the traced centerlines within 0.5 µm (in the plane; 0.4 times along z) of ours."""
     if not len(skeleton_um):
@@ -162,8 +168,8 @@ def report(result: Run, folder: Path, annotation: Annotation, session: str) -> N
         f"{found.matched} the same"
     )
     print(f"precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}")
-    swc = np.loadtxt(folder / "SWC_files" / f"{session}.swc", comments="#", ndmin=2)
-    covered = traced_length_covered(steps_along(swc)[0], annotation)
+    skeleton_um, _ = read_steps(folder / "SWC_files" / f"{session}.swc")
+    covered = traced_length_covered(skeleton_um, annotation)
     dendrites = open_volume(folder / "Zarr" / f"{session}.ome.zarr", "labels/dendrites").read()
     inside = length_in_dendrites(dendrites, annotation)
     print(

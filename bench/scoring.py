@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 
-from bench.rr30a import steps_along
-from respan_common.geometry import VoxelSpacing, Zyx
-from respan_common.volumes import open_volume
+from bench.rr30a import read_steps
+from respan_common.geometry import VoxelSpacing
+from respan_common.volumes import Volume, open_volume
 from respan_orchestrator.matching import agreement
 
 OVERLAP = 0.5
@@ -58,15 +59,10 @@ class Analyzed:
         """The image's store."""
         return self.folder / "Zarr" / f"{self.name}.ome.zarr"
 
-    @property
-    def spacing(self) -> VoxelSpacing:
-        """Voxel size of the image."""
-        return open_volume(self.store).spacing
-
-    @property
-    def shape(self) -> Zyx:
-        """Voxels of the image."""
-        return open_volume(self.store).shape_zyx
+    @cached_property
+    def image(self) -> Volume:
+        """The image itself."""
+        return open_volume(self.store)
 
     def truth(self, which: str) -> NDArray[np.uint32]:
         """Label image of the phantom: `instances` or `labels`."""
@@ -153,10 +149,12 @@ def _centerlines(volume: Analyzed) -> Counts:
         ("found", volume.folder / "SWC_files", volume.truth("labels") > 1),
         ("true", volume.phantoms / "truth", volume.labels("dendrites") > 0),
     ):
-        middles_um, lengths_um = _steps(folder / f"{volume.name}.swc")
+        middles_um, lengths_um = read_steps(folder / f"{volume.name}.swc")
         counted |= {
             f"{kind}_line_um": lengths_um.sum(),
-            f"{kind}_line_inside_um": lengths_um[_inside(middles_um, mask, volume.spacing)].sum(),
+            f"{kind}_line_inside_um": lengths_um[
+                _inside(middles_um, mask, volume.image.spacing)
+            ].sum(),
             f"deep_{kind}_um": lengths_um[_deep(middles_um, volume)].sum(),
         }
     return counted
@@ -172,14 +170,9 @@ def _bases(volume: Analyzed) -> Counts:
     return counted
 
 
-def _steps(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    swc = np.loadtxt(path, comments="#", ndmin=2) if path.exists() else np.zeros((0, 7))
-    return steps_along(swc.reshape(-1, 7))
-
-
 def _deep(points_um: NDArray[np.float64], volume: Analyzed) -> NDArray[np.bool_]:
     """Whether points lie farther inside the field than `INSIDE_UM`."""
-    last_um = volume.spacing.zyx * (np.array(volume.shape) - 1)
+    last_um = volume.image.spacing.zyx * (np.array(volume.image.shape_zyx) - 1)
     away_um = np.minimum(points_um, last_um - points_um)
     return np.asarray((away_um > INSIDE_UM).all(axis=1))
 

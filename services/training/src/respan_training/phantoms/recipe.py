@@ -202,7 +202,7 @@ def _spacing(
     z, y, x = (1.0, 0.102, 0.102) if two_photon else (0.15, 0.065, 0.065)
     if rng is None:
         return VoxelSpacing(z, y, x)
-    axial, lateral = (_log_uniform(rng, *OTHER_VOXELS) for _ in range(2))
+    axial, lateral = (log_uniform(rng, *OTHER_VOXELS) for _ in range(2))
     return VoxelSpacing(z * axial, y * lateral, x * lateral)
 
 
@@ -236,13 +236,14 @@ def _wide(kind: str, field: Field, rng: np.random.Generator) -> Recipe:
     )
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number whose logarithm is anywhere between those of two bounds."""
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def _wide_two_photon_optics(rng: np.random.Generator) -> Optics:
-    lateral = _log_uniform(rng, 0.13, 0.27)
-    axial = _log_uniform(rng, 0.6, 1.6)
+    lateral = log_uniform(rng, 0.13, 0.27)
+    axial = log_uniform(rng, 0.6, 1.6)
     return Optics(
         lateral,
         axial,
@@ -251,14 +252,14 @@ def _wide_two_photon_optics(rng: np.random.Generator) -> Optics:
         # Profiles of shafts in vivo (40, 16 and 5 % of the peak 2, 3 and 5 µm out of focus) fit
         # a core of 1.25 µm axially and 60 % of the light in a part of 0.8 x 3 µm.
         halo=float(rng.uniform(0.1, 0.65)),
-        halo_lateral_um=_log_uniform(rng, 0.45, 1.1),
+        halo_lateral_um=log_uniform(rng, 0.45, 1.1),
         halo_axial_um=float(np.clip(axial * rng.uniform(1.8, 3), 1.2, 3.6)),
     )
 
 
 def _wide_confocal_optics(rng: np.random.Generator) -> Optics:
-    lateral = _log_uniform(rng, 0.08, 0.17)
-    axial = _log_uniform(rng, 0.2, 0.55)
+    lateral = log_uniform(rng, 0.08, 0.17)
+    axial = log_uniform(rng, 0.2, 0.55)
     return Optics(
         lateral,
         axial,
@@ -272,18 +273,18 @@ def _wide_confocal_optics(rng: np.random.Generator) -> Optics:
 
 def _wide_detector(rng: np.random.Generator, two_photon: bool) -> Detector:
     # rr30a: a head of 100 grey values varies by 30 from pixel to pixel, as 5 to 10 photons would.
-    photons = _log_uniform(rng, 3, 50) if two_photon else _log_uniform(rng, 4, 100)
+    photons = log_uniform(rng, 3, 50) if two_photon else log_uniform(rng, 4, 100)
     bits = int(rng.choice([8, 8, 8, 12, 16] if two_photon else [8, 12, 12, 16, 16]))
     white = 2**bits - 1
     # Share of white that a typical head reaches: above 0.3 bright shafts clip.
-    at_head = _log_uniform(rng, 0.15, 1.0) if two_photon else _log_uniform(rng, 0.1, 0.8)
+    at_head = log_uniform(rng, 0.15, 1.0) if two_photon else log_uniform(rng, 0.1, 0.8)
     gain = at_head * white / photons
     # Detectors are slower along a line than across: neighbors in x share noise (rr30a: correlation
     # 0.55 in x, 0.1 in y).
     smooth = bool(rng.uniform() < (0.75 if two_photon else 0.3))
     return Detector(
         photons=photons,
-        background=photons * _log_uniform(rng, 0.005, 0.08),
+        background=photons * log_uniform(rng, 0.005, 0.08),
         gradient=float(rng.uniform(0, 0.4)),
         texture=float(rng.uniform(0, 1.0)),
         excess=float(rng.uniform(1.0, 2.0)),
@@ -311,12 +312,12 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         dimmest=0.15,
         elevation_deg=float(rng.choice([4.0, 8.0, 14.0] if two_photon else [5.0, 12.0, 25.0])),
         # In vivo about 0.5 are seen.
-        spines_per_um=_log_uniform(rng, 0.15 if two_photon else 0.25, 3.0),
+        spines_per_um=log_uniform(rng, 0.15 if two_photon else 0.25, 3.0),
         branch=0.35,
         neighbor=0.35,
         soma=0.1,
         axons=int(rng.integers(0, 8)),
-        puncta_per_um3=_log_uniform(rng, 2e-4, 8e-3),
+        puncta_per_um3=log_uniform(rng, 2e-4, 8e-3),
         patches=int(rng.integers(0, 5)),
         bumps_per_um=float(rng.uniform(0, 0.8)),
         membrane=float(rng.choice([0.0, 0.0, 0.0, 0.7])),
@@ -326,7 +327,7 @@ def _wide_scenery(rng: np.random.Generator, field: Field, two_photon: bool) -> S
         # rr30a: heads reach 0.6 of their shaft's light, more in evenly filled phantoms.
         dimness=float(rng.uniform(0.6, 1.05) if two_photon else rng.uniform(0.8, 1.05)),
         grain=float(rng.uniform(0.0, 0.8)),
-        grain_um=_log_uniform(rng, 0.25, 0.8),
+        grain_um=log_uniform(rng, 0.25, 0.8),
         # rr30a: fifteen in a field, as bright as 0.2 to 0.5 of its dendrites.
         bodies=int(rng.integers(0, 5)),
     )

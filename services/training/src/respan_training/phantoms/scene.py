@@ -19,7 +19,7 @@ from respan_training.phantoms.paths import (
     varicose,
     walk,
 )
-from respan_training.phantoms.recipe import Recipe
+from respan_training.phantoms.recipe import Recipe, log_uniform
 from respan_training.phantoms.solids import Cones, Points, balls, together, tube
 from respan_training.phantoms.spines import Spine, draw_spine, positions_um, second_head
 
@@ -125,8 +125,8 @@ def _draw_dendrite(
         point_um, heading = _beside(earlier[-1], field, rng)
     nodes_um = through(point_um, heading, field, rng, bend_per_um=0.035)
     nodes_um = undulating(nodes_um, rng, rng.uniform(0.02, 0.12))
-    radius_um = float(np.exp(rng.uniform(*np.log([scenery.thinnest_um, scenery.thickest_um]))))
-    brightness = float(np.exp(rng.uniform(*np.log([scenery.dimmest if earlier else 0.6, 1.4]))))
+    radius_um = log_uniform(rng, scenery.thinnest_um, scenery.thickest_um)
+    brightness = log_uniform(rng, scenery.dimmest if earlier else 0.6, 1.4)
     brightness = max(brightness, FAINTEST_UM2 / radius_um**2)
     trunk = varicose(
         nodes_um, radius_um, rng, rng.uniform(0.06, scenery.beading), rng.uniform(0, 0.3)
@@ -229,7 +229,7 @@ def _draw_axon(field: Field, rng: np.random.Generator) -> tuple[Path, Cones]:
     """Thin fiber with boutons, anywhere in the field or just above or below it."""
     point_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
     nodes_um = through(point_um, random_direction(rng, 20), field, rng, bend_per_um=0.12)
-    brightness = float(np.exp(rng.uniform(np.log(0.1), np.log(1.0))))
+    brightness = log_uniform(rng, 0.1, 1.0)
     path = Path(nodes_um, np.full(len(nodes_um), rng.uniform(0.05, 0.14)))
     fiber = tube(nodes_um, path.radius_um, brightness)
     return path, together([fiber, _boutons(nodes_um, brightness, rng)])
@@ -240,7 +240,7 @@ def _draw_ghost(field: Field, rng: np.random.Generator) -> Cones:
     point_um = field.low_um + rng.uniform(-0.1, 1.1, 3) * field.size_um
     nodes_um = through(point_um, random_direction(rng, 12), field, rng, bend_per_um=0.05)
     path = varicose(nodes_um, rng.uniform(0.15, 0.4), rng, 0.12, 0.2)
-    brightness = float(np.exp(rng.uniform(np.log(0.015), np.log(0.08))))
+    brightness = log_uniform(rng, 0.015, 0.08)
     count = int(rng.poisson(path.length_um * rng.uniform(0.2, 1.0)))
     chosen = rng.integers(0, len(nodes_um), count)
     outward = [across(path.tangents[node], rng.uniform(0, 2 * np.pi)) for node in chosen]
@@ -264,9 +264,8 @@ def _draw_body(field: Field, others: Cones, rng: np.random.Generator) -> Cones:
     lumps, specks = int(rng.integers(4, 16)), int(rng.poisson(3))
     radius_um = np.append(size_um * rng.uniform(0.2, 0.6, lumps), rng.uniform(0.15, 0.45, specks))
     centers_um = center_um + rng.normal(0, 0.5 * size_um, (lumps + specks, 3))
-    haze = np.exp(rng.uniform(np.log(0.02), np.log(0.15)))
-    glare = np.exp(rng.uniform(np.log(0.1), np.log(1.0), specks))
-    bright = np.append(np.full(lumps, haze), glare)
+    haze = log_uniform(rng, 0.02, 0.15)
+    bright = np.array([haze] * lumps + [log_uniform(rng, 0.1, 1.0) for _ in range(specks)])
     away_um = np.linalg.norm(centers_um[:, None] - others.start_um, axis=2) - others.start_radius_um
     apart = (away_um > radius_um[:, None] + 0.3).all(axis=1)
     return balls(centers_um, radius_um, bright).subset(apart)
